@@ -5,6 +5,7 @@ const soak = process.env.HOLDFAST_SOAK === "1";
 
 export default defineConfig({
   test: {
+    teardownTimeout: 60_000,
     projects: [
       {
         test: {
@@ -28,7 +29,6 @@ export default defineConfig({
           retry: 1,
           testTimeout: soak ? 1_800_000 : 120_000,
           hookTimeout: 120_000,
-          teardownTimeout: 60_000,
         },
       },
     ],
