@@ -1,7 +1,7 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig } from 'vitest/config';
 
-const ignored = ["**/node_modules/**", "dist/**"];
-const soak = process.env.HOLDFAST_SOAK === "1";
+const ignored = ['**/node_modules/**', 'dist/**'];
+const soak = process.env.HOLDFAST_SOAK === '1';
 
 export default defineConfig({
   test: {
@@ -9,21 +9,21 @@ export default defineConfig({
     projects: [
       {
         test: {
-          name: "unit",
-          include: ["**/*.test.{ts,tsx}"],
-          exclude: [...ignored, "**/*.e2e.test.ts"],
+          name: 'unit',
+          include: ['**/*.test.{ts,tsx}'],
+          exclude: [...ignored, '**/*.e2e.test.ts'],
           // Native addons (sqlite3, fuse) are not safe to load in worker threads.
-          pool: "forks",
+          pool: 'forks',
           testTimeout: soak ? 1_800_000 : 30_000,
           hookTimeout: 60_000,
         },
       },
       {
         test: {
-          name: "e2e",
-          include: ["test/**/*.e2e.test.ts"],
+          name: 'e2e',
+          include: ['test/**/*.e2e.test.ts'],
           exclude: ignored,
-          pool: "forks",
+          pool: 'forks',
           // Two rows: each file starts a cluster of its own, and two of those keep two cores busy.
           maxWorkers: 2,
           retry: 1,

@@ -2,11 +2,11 @@
 //
 // Each check (types, biome, eslint, build) counts as one test. The tests are counted from Vitest's JSON report; a file that
 // could not be loaded, an error outside any test, and a Vitest that crashed, was killed or never ended count as one failure each.
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const usage = `usage: scripts/test                       everything: types, lint, unit and end-to-end tests
        scripts/test types | lint          only that check
@@ -45,7 +45,7 @@ function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
 /** Asks a child to end, so that tests may unmount and stop their processes, and makes it end after 15 s. */
 function stop(child: ChildProcess, signal: NodeJS.Signals): void {
   killGroup(child, signal);
-  setTimeout(() => killGroup(child, "SIGKILL"), 15_000).unref();
+  setTimeout(() => killGroup(child, 'SIGKILL'), 15_000).unref();
 }
 
 let stoppedBy: NodeJS.Signals | undefined;
@@ -57,47 +57,44 @@ interface Ended {
 }
 
 /** Runs a Node program to its end; `show` passes its output on as it comes, otherwise it is kept for the caller. */
-function runNode(
-  args: string[],
-  options: { timeoutMs: number; show: boolean; env?: NodeJS.ProcessEnv },
-): Promise<Ended> {
-  if (stoppedBy) return Promise.resolve({ code: null, why: `not run: stopped by ${stoppedBy}`, output: "" });
+function runNode(args: string[], options: { timeoutMs: number; show: boolean; env?: NodeJS.ProcessEnv }): Promise<Ended> {
+  if (stoppedBy) return Promise.resolve({ code: null, why: `not run: stopped by ${stoppedBy}`, output: '' });
   return new Promise((resolve) => {
     const child = spawn(process.execPath, args, {
       cwd: root,
       detached: true,
       env: { ...process.env, ...options.env },
-      stdio: ["ignore", options.show ? "inherit" : "pipe", options.show ? "inherit" : "pipe"],
+      stdio: ['ignore', options.show ? 'inherit' : 'pipe', options.show ? 'inherit' : 'pipe'],
     });
     running.add(child);
-    let output = "";
+    let output = '';
     let timedOut = false;
-    child.stdout?.on("data", (data: Buffer) => {
+    child.stdout?.on('data', (data: Buffer) => {
       output += data.toString();
     });
-    child.stderr?.on("data", (data: Buffer) => {
+    child.stderr?.on('data', (data: Buffer) => {
       output += data.toString();
     });
     const timer = setTimeout(() => {
       timedOut = true;
-      stop(child, "SIGTERM");
+      stop(child, 'SIGTERM');
     }, options.timeoutMs);
     const end = (code: number | null, why: string): void => {
       clearTimeout(timer);
       running.delete(child);
       resolve({ code, why: timedOut ? `did not end within ${options.timeoutMs / minuteMs} minutes` : why, output });
     };
-    child.once("error", (error) => end(null, error.message));
-    child.once("close", (code, signal) => {
+    child.once('error', (error) => end(null, error.message));
+    child.once('close', (code, signal) => {
       // Workers that outlived their parent would disturb what runs next.
-      killGroup(child, "SIGKILL");
+      killGroup(child, 'SIGKILL');
       end(code, signal ? `was ended by ${signal}` : `exit code ${code}`);
     });
   });
 }
 
 function bin(name: string, script: string): string {
-  return join(root, "node_modules", name, script);
+  return join(root, 'node_modules', name, script);
 }
 
 /** One check that either holds or does not; its output is shown when it does not. */
@@ -115,10 +112,10 @@ async function check(name: string, args: string[]): Promise<void> {
   }
 }
 
-const types = (): Promise<void> => check("types", [bin("typescript", "bin/tsc"), "--noEmit", "-p", "."]);
-const format = (): Promise<void> => check("biome", [bin("@biomejs/biome", "bin/biome"), "check", "."]);
-const promises = (): Promise<void> => check("eslint", [bin("eslint", "bin/eslint.js"), "--max-warnings", "0", "."]);
-const build = (): Promise<void> => check("build", [bin("typescript", "bin/tsc"), "-p", "tsconfig.build.json"]);
+const types = (): Promise<void> => check('types', [bin('typescript', 'bin/tsc'), '--noEmit', '-p', '.']);
+const format = (): Promise<void> => check('biome', [bin('@biomejs/biome', 'bin/biome'), 'check', '.']);
+const promises = (): Promise<void> => check('eslint', [bin('eslint', 'bin/eslint.js'), '--max-warnings', '0', '.']);
+const build = (): Promise<void> => check('build', [bin('typescript', 'bin/tsc'), '-p', 'tsconfig.build.json']);
 
 interface Report {
   success: boolean;
@@ -131,33 +128,33 @@ interface Report {
 }
 
 /** Runs one Vitest project and counts its tests. */
-async function vitest(project: "unit" | "e2e", files: string[], soak: boolean): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "holdfast-test-"));
-  const reportFile = join(directory, "report.json");
-  const args = [bin("vitest", "vitest.mjs"), "run", "--project", project, ...files];
-  args.push("--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`);
+async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'holdfast-test-'));
+  const reportFile = join(directory, 'report.json');
+  const args = [bin('vitest', 'vitest.mjs'), 'run', '--project', project, ...files];
+  args.push('--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`);
   try {
     const ended = await runNode(args, {
-      timeoutMs: (soak ? 24 * 60 : project === "unit" ? 20 : 60) * minuteMs,
+      timeoutMs: (soak ? 24 * 60 : project === 'unit' ? 20 : 60) * minuteMs,
       show: true,
-      env: soak ? { HOLDFAST_SOAK: "1" } : {},
+      env: soak ? { HOLDFAST_SOAK: '1' } : {},
     });
     const count: Count = { passed: 0, failed: 0 };
     if (existsSync(reportFile)) {
-      const report = JSON.parse(readFileSync(reportFile, "utf8")) as Report;
+      const report = JSON.parse(readFileSync(reportFile, 'utf8')) as Report;
       for (const file of report.testResults) {
         const fileName = file.name.startsWith(root) ? file.name.slice(root.length + 1) : file.name;
         let failedInFile = 0;
         for (const test of file.assertionResults) {
-          if (test.status === "passed") count.passed += 1;
-          else if (test.status === "failed") {
+          if (test.status === 'passed') count.passed += 1;
+          else if (test.status === 'failed') {
             failedInFile += 1;
             failedTitles.push(`${fileName}: ${test.fullName}`);
           } else skippedTitles.push(`${fileName}: ${test.fullName}`);
         }
-        if (file.status === "failed" && failedInFile === 0) {
+        if (file.status === 'failed' && failedInFile === 0) {
           failedInFile = 1;
-          failedTitles.push(`${fileName}: the file itself (${file.message?.split("\n")[0] || "no message"})`);
+          failedTitles.push(`${fileName}: the file itself (${file.message?.split('\n')[0] || 'no message'})`);
         }
         count.failed += failedInFile;
       }
@@ -174,17 +171,17 @@ async function vitest(project: "unit" | "e2e", files: string[], soak: boolean): 
 }
 
 function finish(): never {
-  if (skippedTitles.length > 0) console.log(`\nskipped (${skippedTitles.length}):\n  ${skippedTitles.join("\n  ")}`);
-  if (failedTitles.length > 0) console.log(`\nfailed:\n  ${failedTitles.join("\n  ")}`);
+  if (skippedTitles.length > 0) console.log(`\nskipped (${skippedTitles.length}):\n  ${skippedTitles.join('\n  ')}`);
+  if (failedTitles.length > 0) console.log(`\nfailed:\n  ${failedTitles.join('\n  ')}`);
   if (total.passed + total.failed === 0) total.failed = 1;
   console.log(`${total.passed} passed, ${total.failed} failed`);
   process.exit(total.failed === 0 ? 0 : 1);
 }
 
 async function main(): Promise<void> {
-  const [what = "all", ...files] = process.argv.slice(2);
-  const soak = what === "soak" || process.env.HOLDFAST_SOAK === "1";
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  const [what = 'all', ...files] = process.argv.slice(2);
+  const soak = what === 'soak' || process.env.HOLDFAST_SOAK === '1';
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       // What has not run yet counts as failed, so the last line tells the truth about a run cut short.
       stoppedBy = signal;
@@ -192,34 +189,34 @@ async function main(): Promise<void> {
     });
   }
   switch (what) {
-    case "all":
+    case 'all':
       // Two at a time: the machines this runs on have two cores.
       await Promise.all([types(), format().then(promises)]);
-      await vitest("unit", files, soak);
+      await vitest('unit', files, soak);
       await build();
-      await vitest("e2e", files, soak);
+      await vitest('e2e', files, soak);
       break;
-    case "types":
+    case 'types':
       await types();
       break;
-    case "lint":
+    case 'lint':
       await Promise.all([format(), promises()]);
       break;
-    case "unit":
-      await vitest("unit", files, soak);
+    case 'unit':
+      await vitest('unit', files, soak);
       break;
-    case "e2e":
+    case 'e2e':
       await build();
-      await vitest("e2e", files, soak);
+      await vitest('e2e', files, soak);
       break;
-    case "soak":
+    case 'soak':
       await build();
-      await vitest("unit", files, soak);
-      await vitest("e2e", files, soak);
+      await vitest('unit', files, soak);
+      await vitest('e2e', files, soak);
       break;
     default:
       console.log(usage);
-      process.exit(what === "--help" || what === "-h" ? 0 : 2);
+      process.exit(what === '--help' || what === '-h' ? 0 : 2);
   }
   finish();
 }
