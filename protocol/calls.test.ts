@@ -1,0 +1,57 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { adminCalls } from './admin-calls.js';
+import { type CallTable, callFrameSchema } from './call.js';
+import { clientCalls, clientServes } from './client-calls.js';
+import { errorFacts, fromWire, HoldfastError, toWire } from './errors.js';
+import { nodeCalls, nodeServes } from './node-calls.js';
+
+const tables: Record<string, CallTable> = { clientCalls, clientServes, nodeCalls, nodeServes, adminCalls };
+
+describe('every message schema', () => {
+  for (const [tableName, table] of Object.entries(tables))
+    for (const [method, definition] of Object.entries(table))
+      it(`${tableName}.${method} answers garbage with a verdict, never with an exception or a polluted prototype`, () => {
+        fc.assert(
+          fc.property(fc.anything({ withBigInt: true, withNullPrototype: true, maxDepth: 3 }), (garbage) => {
+            expect(typeof definition.request.safeParse(garbage).success).toBe('boolean');
+          }),
+          { numRuns: 40 },
+        );
+        const polluted = definition.request.safeParse(
+          JSON.parse('{"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 1}}}'),
+        );
+        expect(typeof polluted.success).toBe('boolean');
+        expect(({} as Record<string, unknown>).polluted).toBeUndefined();
+      });
+  it('refuses chunk ids that are not exactly 64 lower-case hex digits', () => {
+    for (const bad of ['', 'f'.repeat(63), 'f'.repeat(65), 'F'.repeat(64), `${'f'.repeat(63)}\n`, '../'.repeat(21), 5, null])
+      expect(clientCalls.have.request.safeParse({ chunks: [bad] }).success).toBe(false);
+    expect(clientCalls.have.request.safeParse({ chunks: ['f'.repeat(64)] }).success).toBe(true);
+  });
+  it('refuses negative, fractional and huge offsets', () => {
+    for (const bad of [-1, 0.5, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY, '0'])
+      expect(clientCalls.truncate.request.safeParse({ inode: 1, sizeBytes: bad }).success).toBe(false);
+  });
+  it('takes a call frame apart only when its shape is right', () => {
+    expect(callFrameSchema.safeParse({ method: 'lookup', args: {} }).success).toBe(true);
+    expect(callFrameSchema.safeParse({ method: 5, args: {} }).success).toBe(false);
+    expect(callFrameSchema.safeParse({ method: 'x'.repeat(65), args: {} }).success).toBe(false);
+  });
+});
+
+describe('an error', () => {
+  it('crosses the wire with code, message and facts', () => {
+    for (const code of Object.keys(errorFacts) as (keyof typeof errorFacts)[]) {
+      const back = fromWire(JSON.parse(JSON.stringify(toWire(new HoldfastError(code, 'why', { chunk: 'x' })))));
+      expect(back).toMatchObject({ code, message: 'why', facts: { chunk: 'x' }, errno: errorFacts[code].errno });
+    }
+  });
+  it('that nobody foresaw crosses without its text, which could hold a secret', () => {
+    expect(JSON.stringify(toWire(new Error('token abc123')))).not.toContain('abc123');
+  });
+  it('with a code this version does not know becomes INTERNAL', () => {
+    expect(fromWire({ code: 'NEW' as never, message: 'm' }).code).toBe('INTERNAL');
+    expect(fromWire({ code: 'toString' as never, message: 'm' }).code).toBe('INTERNAL');
+  });
+});
