@@ -1,0 +1,129 @@
+/**
+ * What must be known of all chunks at once, kept up row by row: chunks by the set of nodes that hold them (so histogram, repair and drain never
+ * look at every chunk), chunks without references, replicas and bytes per node, and the totals of the volumes.
+ */
+import type { ChunkId, NodeId, VolumeId } from '../protocol/entities.js';
+import type { ChunkRow, InodeRow } from './rows.js';
+
+export interface NodeTotals {
+  readonly replicas: number;
+  readonly bytes: number;
+}
+export interface VolumeTotals {
+  /** Inodes that are not directories and have a name. */
+  readonly files: number;
+  readonly directories: number;
+  /** Sum of file sizes. */
+  readonly logicalBytes: number;
+  /** Bytes of distinct chunks that are referenced. */
+  readonly uniqueBytes: number;
+  /** Bytes of all replicas, referenced or not. */
+  readonly storedBytes: number;
+  /** Referenced chunks. */
+  readonly chunks: number;
+}
+const nothing: VolumeTotals = { files: 0, directories: 0, logicalBytes: 0, uniqueBytes: 0, storedBytes: 0, chunks: 0 };
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** "1/1,3" for chunks of volume 1 on the nodes [1, 3], "1/" for those on none. */
+export const replicaSetKey = (volume: VolumeId, replicas: readonly NodeId[]): string => `${volume}/${replicas.join(',')}`;
+export function partsOfSetKey(key: string): { volume: VolumeId; nodes: NodeId[] } {
+  const cut = key.indexOf('/');
+  const nodes = key.slice(cut + 1);
+  return { volume: Number(key.slice(0, cut)), nodes: nodes === '' ? [] : nodes.split(',').map(Number) };
+}
+
+export class ChunkIndex {
+  /** Referenced chunks by volume (it says how many copies there should be) and the nodes that hold them: key as of replicaSetKey. Sets are never empty. */
+  readonly byReplicaSet = new Map<string, Set<ChunkId>>();
+  /** Chunks no extent names, whatever replicas they have. */
+  readonly zeroReferences = new Set<ChunkId>();
+  private readonly perNode = new Map<NodeId, Mutable<NodeTotals>>();
+  private readonly perVolume = new Map<VolumeId, Mutable<VolumeTotals>>();
+  private readonly keys = new WeakMap<readonly NodeId[], Map<VolumeId, string>>();
+
+  ofNode(node: NodeId): NodeTotals {
+    return this.perNode.get(node) ?? { replicas: 0, bytes: 0 };
+  }
+  ofVolume(volume: VolumeId): VolumeTotals {
+    return this.perVolume.get(volume) ?? nothing;
+  }
+  get total(): VolumeTotals {
+    const sum: Mutable<VolumeTotals> = { ...nothing };
+    for (const one of this.perVolume.values()) for (const key of Object.keys(nothing) as (keyof VolumeTotals)[]) sum[key] += one[key];
+    return sum;
+  }
+
+  chunkChanged(chunk: ChunkId, before: ChunkRow | undefined, after: ChunkRow | undefined): void {
+    if (before) this.countChunk(before, -1);
+    if (after) this.countChunk(after, 1);
+    const setBefore = before && before.refs > 0 ? this.setKey(before) : undefined;
+    const setAfter = after && after.refs > 0 ? this.setKey(after) : undefined;
+    if (setBefore !== setAfter) {
+      if (setBefore !== undefined) {
+        const chunks = this.byReplicaSet.get(setBefore);
+        chunks?.delete(chunk);
+        if (chunks?.size === 0) this.byReplicaSet.delete(setBefore);
+      }
+      if (setAfter !== undefined) {
+        const chunks = this.byReplicaSet.get(setAfter);
+        if (chunks) chunks.add(chunk);
+        else this.byReplicaSet.set(setAfter, new Set([chunk]));
+      }
+    }
+    if (after?.refs === 0) this.zeroReferences.add(chunk);
+    else if (before?.refs === 0) this.zeroReferences.delete(chunk);
+  }
+
+  inodeChanged(before: InodeRow | undefined, after: InodeRow | undefined): void {
+    if (before) this.countInode(before, -1);
+    if (after) this.countInode(after, 1);
+  }
+
+  private setKey(row: ChunkRow): string {
+    // Replica lists are shared objects (shareReplicas), so their text is looked up instead of built a million times.
+    let ofVolumes = this.keys.get(row.replicas);
+    if (!ofVolumes) {
+      ofVolumes = new Map();
+      this.keys.set(row.replicas, ofVolumes);
+    }
+    let key = ofVolumes.get(row.volume);
+    if (key === undefined) {
+      key = replicaSetKey(row.volume, row.replicas);
+      ofVolumes.set(row.volume, key);
+    }
+    return key;
+  }
+  private volume(volume: VolumeId): Mutable<VolumeTotals> {
+    let totals = this.perVolume.get(volume);
+    if (!totals) {
+      totals = { ...nothing };
+      this.perVolume.set(volume, totals);
+    }
+    return totals;
+  }
+  private countChunk(row: ChunkRow, sign: 1 | -1): void {
+    const totals = this.volume(row.volume);
+    if (row.refs > 0) {
+      totals.uniqueBytes += sign * row.sizeBytes;
+      totals.chunks += sign;
+    }
+    totals.storedBytes += sign * row.sizeBytes * row.replicas.length;
+    for (const node of row.replicas) {
+      let one = this.perNode.get(node);
+      if (!one) {
+        one = { replicas: 0, bytes: 0 };
+        this.perNode.set(node, one);
+      }
+      one.replicas += sign;
+      one.bytes += sign * row.sizeBytes;
+    }
+  }
+  private countInode(row: InodeRow, sign: 1 | -1): void {
+    if (row.nlink === 0) return;
+    const totals = this.volume(row.volume);
+    if (row.kind === 'directory') totals.directories += sign;
+    else totals.files += sign;
+    if (row.kind === 'file') totals.logicalBytes += sign * row.sizeBytes;
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * The tables of the metadata and what one row of each holds. Rows are small immutable objects: to change one, put a new one. A row is journaled
+ * and stored as JSON, so it holds nothing but what JSON keeps exactly (bytes as base64, no undefined that matters, no bigint).
+ *
+ * Adding a table: one line in `TableRows`, one in `tableKinds`.
+ */
+import type { ClientId, Extent, InodeAttributes, InodeId, InodeKind, NodeId, VolumeId, VolumeSettings } from '../protocol/entities.js';
+
+/** Attributes as clients see them, except hasXattrs (derived), plus where the inode was last seen in the tree. */
+export interface InodeRow extends Omit<InodeAttributes, 'hasXattrs'> {
+  /** Directories: the directory it is in (the root: itself). Others: a hint, the directory of the name given last; see `pathOf`. 0 when it has no name. */
+  readonly parent: InodeId;
+  /** Name in `parent`; exact for directories, a hint for others. '' for a root. */
+  readonly name: string;
+}
+
+/** Key `${directory}/${name}`; see entryKey. */
+export type EntryRow = InodeId;
+
+/** Key `${inode}:${offset}`; see extentKey. */
+export type ExtentRow = Extent;
+
+/** Key `${inode}:${name}`; the value in base64. */
+export type XattrRow = string;
+
+export interface ChunkRow {
+  readonly volume: VolumeId;
+  /** Payload bytes as stored. */
+  readonly sizeBytes: number;
+  /** Extents that name it. 0 = waits for deletion (or for the commit of its upload). */
+  readonly refs: number;
+  /** Nodes that hold it, ascending. Use `withReplica`/`withoutReplica`, which share equal lists. */
+  readonly replicas: readonly NodeId[];
+}
+
+export interface NodeRow {
+  readonly name: string;
+  readonly zone: string;
+  readonly url: string;
+  readonly version: string;
+  readonly isDraining: boolean;
+  /** Removed nodes keep their row so that their id is never given again. */
+  readonly isRemoved: boolean;
+  /** Wall clock, milliseconds since 1970; for people. */
+  readonly firstSeenMs: number;
+  /** Room for what the keeper of the cluster must remember of a node over restarts (JSON). */
+  readonly memory?: Readonly<Record<string, unknown>>;
+}
+
+export type VolumeRow = VolumeSettings;
+
+export interface SessionRow {
+  readonly user: string;
+  readonly volume: VolumeId;
+  readonly description: string;
+  /** Requests below this number are answered and forgotten. */
+  readonly answeredBelow: number;
+}
+
+/** Key `${client}:${request}`: the stored answer of a change, so that a repeated request is answered the same way. */
+export type ReplyRow =
+  | { readonly ok: unknown }
+  | { readonly error: { readonly code: string; readonly message: string; readonly facts?: Record<string, unknown> } };
+
+/** An inode without name, and the sessions that hold it open. None left = it is being taken apart in the background. */
+export interface OrphanRow {
+  readonly holders: readonly ClientId[];
+}
+
+/** Key `${inode}:${family}:${client}:${owner}`: all locks of one owner on one inode. */
+export interface LockRow {
+  readonly pid: number;
+  /** Sorted, not overlapping; `end` exclusive, Number.MAX_SAFE_INTEGER = to the end. */
+  readonly ranges: readonly { readonly kind: 'read' | 'write'; readonly start: number; readonly end: number }[];
+}
+
+export interface UserRow {
+  /** SHA-256 of the token, hex. */
+  readonly tokenSha256: string;
+  readonly isAdmin: boolean;
+  readonly access: Readonly<Record<string, 'read' | 'write' | 'admin'>>;
+}
+
+export interface TableRows {
+  inodes: InodeRow;
+  entries: EntryRow;
+  extents: ExtentRow;
+  xattrs: XattrRow;
+  chunks: ChunkRow;
+  nodes: NodeRow;
+  volumes: VolumeRow;
+  sessions: SessionRow;
+  replies: ReplyRow;
+  orphans: OrphanRow;
+  locks: LockRow;
+  users: UserRow;
+  /** Anything that is one value: next ids, permit generation, ... (key → JSON). */
+  settings: unknown;
+  /** The latest events, kept over restarts; key = sequence number as text. */
+  events: unknown;
+}
+export type TableName = keyof TableRows;
+
+/** How a table is kept in memory and keyed in the database. */
+export const tableKinds = {
+  inodes: 'number',
+  entries: 'entries',
+  extents: 'extents',
+  xattrs: 'nested',
+  chunks: 'text',
+  nodes: 'number',
+  volumes: 'number',
+  sessions: 'text',
+  replies: 'nested',
+  orphans: 'number',
+  locks: 'nested',
+  users: 'text',
+  settings: 'text',
+  events: 'text',
+} as const satisfies Record<TableName, 'number' | 'text' | 'nested' | 'entries' | 'extents'>;
+export const tableNames = Object.keys(tableKinds) as TableName[];
+
+export type KeyOf<T extends TableName> = (typeof tableKinds)[T] extends 'number' ? number : string;
+export type AnyKey = number | string;
+/** One row changed: [table, key, row], row null = removed. What a journal record holds. */
+export type Change = readonly [table: TableName, key: AnyKey, row: unknown];
+
+export const entryKey = (directory: InodeId, name: string): string => `${directory}/${name}`;
+export const extentKey = (inode: InodeId, offset: number): string => `${inode}:${offset}`;
+export const xattrKey = (inode: InodeId, name: string): string => `${inode}:${name}`;
+export const replyKey = (client: ClientId, request: number): string => `${client}:${request}`;
+export const lockKey = (inode: InodeId, family: 'flock' | 'posix', client: ClientId, owner: string): string =>
+  `${inode}:${family}:${client}:${owner}`;
+
+export function attributesOf(row: InodeRow, hasXattrs: boolean): InodeAttributes {
+  const { parent: _parent, name: _name, ...attributes } = row;
+  return { ...attributes, hasXattrs };
+}
+
+/** Equal replica lists are one array in memory: a million chunks know only a handful of different ones. */
+const sharedReplicas = new Map<string, readonly NodeId[]>();
+export function shareReplicas(replicas: readonly NodeId[]): readonly NodeId[] {
+  const key = replicas.join(',');
+  const known = sharedReplicas.get(key);
+  if (known) return known;
+  const sorted = Object.freeze([...new Set(replicas)].sort((a, b) => a - b));
+  const sortedKey = sorted.join(',');
+  const shared = sharedReplicas.get(sortedKey) ?? sorted;
+  sharedReplicas.set(sortedKey, shared);
+  return shared;
+}
+export const withReplica = (row: ChunkRow, node: NodeId): ChunkRow =>
+  row.replicas.includes(node) ? row : { ...row, replicas: shareReplicas([...row.replicas, node].sort((a, b) => a - b)) };
+export const withoutReplica = (row: ChunkRow, node: NodeId): ChunkRow =>
+  row.replicas.includes(node) ? { ...row, replicas: shareReplicas(row.replicas.filter((one) => one !== node)) } : row;
+
+export const isDirectory = (row: { readonly kind: InodeKind }): boolean => row.kind === 'directory';
