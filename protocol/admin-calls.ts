@@ -249,8 +249,12 @@ export interface Changes {
  *              rows = NodeStatus keyed by node name
  *   events     head = {oldest, newest}; rows = ClusterEvent keyed by sequence (the last 1,000)
  *   jobs       head = {repairSpeed}; rows = JobStatus keyed by job
- *   directory  {inode, offset, limit, sort, filter}: head = {path, inode, total, matching, parent: InodeId | null}; rows = DirectoryRow keyed by position (window only)
- *   file       {inode}: head = FileStat without chunks (plus `history`: ClusterEvent[] of this inode); rows = FileChunk keyed by index
+ *   directory  {inode, offset, limit, sort, filter}: head = {path, inode, total, matching, parent: InodeId | null}; rows = DirectoryRow keyed by position (window only):
+ *              the key is the absolute position ("0" = first of all matching rows), so rows offset..offset+limit-1. Folders come before files.
+ *              `filter`: words, all of which must match; a word is a part of the name (case ignored) or "!under", "!risk", "!lost" for the health of a file
+ *              (below its copies; one good copy; no good copy).
+ *   file       {inode, offset?, limit?}: head = FileStat without chunks (plus `history`: ClusterEvent[] of this inode); rows = FileChunk keyed by index.
+ *              With offset and limit only the chunks offset..offset+limit-1 (a file of 100,000 chunks does not fit one message); head.chunkCount tells all.
  */
 export const watchRequest = z.discriminatedUnion('topic', [
   z.object({ topic: z.literal('overview') }),
@@ -265,7 +269,12 @@ export const watchRequest = z.discriminatedUnion('topic', [
     descending: z.boolean(),
     filter: z.string().max(256),
   }),
-  z.object({ topic: z.literal('file'), inode: z.number().int().positive() }),
+  z.object({
+    topic: z.literal('file'),
+    inode: z.number().int().positive(),
+    offset: z.number().int().min(0).optional(),
+    limit: z.number().int().min(1).max(5000).optional(),
+  }),
 ]);
 export type WatchRequest = z.infer<typeof watchRequest>;
 
