@@ -15,6 +15,8 @@ export interface VolumeTotals {
   readonly directories: number;
   /** Sum of file sizes. */
   readonly logicalBytes: number;
+  /** Sum of what extents cover: file sizes without holes. What a quota counts. */
+  readonly allocatedBytes: number;
   /** Bytes of distinct chunks that are referenced. */
   readonly uniqueBytes: number;
   /** Bytes of all replicas, referenced or not. */
@@ -22,7 +24,7 @@ export interface VolumeTotals {
   /** Referenced chunks. */
   readonly chunks: number;
 }
-const nothing: VolumeTotals = { files: 0, directories: 0, logicalBytes: 0, uniqueBytes: 0, storedBytes: 0, chunks: 0 };
+const nothing: VolumeTotals = { files: 0, directories: 0, logicalBytes: 0, allocatedBytes: 0, uniqueBytes: 0, storedBytes: 0, chunks: 0 };
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** "1/1,3" for chunks of volume 1 on the nodes [1, 3], "1/" for those on none. */
@@ -124,6 +126,9 @@ export class ChunkIndex {
     const totals = this.volume(row.volume);
     if (row.kind === 'directory') totals.directories += sign;
     else totals.files += sign;
-    if (row.kind === 'file') totals.logicalBytes += sign * row.sizeBytes;
+    if (row.kind === 'file') {
+      totals.logicalBytes += sign * row.sizeBytes;
+      totals.allocatedBytes += sign * row.allocatedBytes;
+    }
   }
 }

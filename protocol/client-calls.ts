@@ -5,6 +5,10 @@
  * coordinator recalls it (call `recall`) BEFORE a change by somebody else is acknowledged to that somebody. A client may therefore answer from
  * its cache for as long as its lease holds (renewed by `renew`), and must drop everything cached when the lease lapses or the connection is new.
  * "Interest in a directory" covers its attributes and all of its entries, present and absent.
+ * A recall that arrives while a call is in flight also voids what that call's reply will say of the recalled inodes: use it, do not cache it.
+ *
+ * Request numbers of changes begin at 1 in every session and grow by one. A welcome with `resumed` false means a new session: changes sent before and
+ * never answered may or may not have been applied, and numbering begins again (old numbers get SESSION_LOST).
  */
 import { z } from 'zod';
 import { change, query } from './call.js';
