@@ -1,0 +1,102 @@
+/** What every command gets: its output, and connections that are opened when first needed and closed at the end. */
+import type { AdminConnection } from '../admin.js';
+import type { Cluster, ConnectOptions } from '../api.js';
+import { toClusterPath } from './cluster-path.js';
+import { findTarget, type Target, type TargetOptions } from './target.js';
+import { type Painter, painter } from './words.js';
+
+export interface CommonOptions extends TargetOptions {
+  readonly volume?: string;
+  readonly json?: boolean;
+  /** Milliseconds to wait for the coordinator. */
+  readonly timeout?: number;
+  readonly quiet?: boolean;
+}
+
+export class Context {
+  private foundTarget: Target | undefined;
+  private readonly closers: (() => void | Promise<void>)[] = [];
+  readonly isJson: boolean;
+  readonly paint: Painter;
+  /** Aborted by the first Ctrl-C or SIGTERM. */
+  readonly interrupted = new AbortController();
+
+  constructor(readonly options: CommonOptions) {
+    this.isJson = options.json === true;
+    this.paint = painter(wantsColour(process.stdout.isTTY === true && !this.isJson));
+  }
+
+  get target(): Target {
+    this.foundTarget ??= findTarget(this.options);
+    return this.foundTarget;
+  }
+  /** The coordinator's address if it is known, without looking further: for messages. */
+  get url(): string | undefined {
+    return this.foundTarget?.url;
+  }
+  get waitMs(): number {
+    return this.options.timeout ?? 5000;
+  }
+
+  async admin(): Promise<AdminConnection> {
+    const { connectAdmin } = await import('../admin.js');
+    const { url, token } = this.target;
+    const connection = await connectAdmin({
+      coordinatorUrl: url,
+      token,
+      description: `holdfast command pid ${process.pid}`,
+      waitMs: this.waitMs,
+      ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),
+    });
+    this.closers.push(() => connection.close());
+    return connection;
+  }
+
+  async cluster(): Promise<Cluster> {
+    const library = '../index.js';
+    const { connect } = (await import(library)) as { connect(options: ConnectOptions): Promise<Cluster> };
+    const { url, token } = this.target;
+    const cluster = await connect({
+      coordinatorUrl: url,
+      token,
+      description: `holdfast command pid ${process.pid}`,
+      outageTimeoutMs: this.options.timeout ?? 30_000,
+      ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),
+    });
+    this.closers.push(() => cluster.close());
+    return cluster;
+  }
+
+  /** `volume` as admin calls take it. */
+  get volume(): { volume?: string } {
+    return this.options.volume === undefined ? {} : { volume: this.options.volume };
+  }
+
+  path(text: string): string {
+    return toClusterPath(text);
+  }
+
+  /** Data: one line on stdout. */
+  print(text: string): void {
+    process.stdout.write(`${text}\n`);
+  }
+  /** Data for programs: one object on one line. */
+  json(value: unknown): void {
+    process.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+  /** Everything that is not data: stderr. */
+  note(text: string): void {
+    if (!this.options.quiet) process.stderr.write(`${text}\n`);
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.closers.reverse()) await close();
+  }
+}
+
+function wantsColour(isTerminal: boolean): boolean {
+  const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
+  if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
+  if (FORCE_COLOR !== undefined && FORCE_COLOR !== '0') return true;
+  return isTerminal && TERM !== 'dumb';
+}

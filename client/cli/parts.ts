@@ -1,0 +1,68 @@
+/**
+ * The other programs inside `holdfast`: coordinator, node, mount, tui. Each parses its own arguments; here the cluster they mean is filled in, so
+ * that --state works for all of them. Loaded only when asked for: a mount never loads Ink, a status never loads SQLite.
+ */
+import { CliError, EXIT } from './exit-codes.js';
+import { findTarget } from './target.js';
+
+type Front = (argv: string[]) => unknown;
+const files = {
+  coordinator: { file: '../../coordinator/main.js', front: 'runCoordinator' },
+  node: { file: '../../node/main.js', front: 'runNode' },
+  mount: { file: '../../mount/main.js', front: 'runMount' },
+  tui: { file: '../../tui/main.js', front: 'runTui' },
+  recover: { file: '../../coordinator/recover.js', front: 'runRecover' },
+  restore: { file: '../../coordinator/backup.js', front: 'runRestore' },
+} as const;
+export type Part = keyof typeof files;
+
+export async function runPart(part: Part, argv: string[]): Promise<void> {
+  const { file, front } = files[part];
+  const module = (await import(file)) as Record<string, Front>;
+  const run = module[front];
+  if (!run) throw new CliError(`this build has no ${part}`, EXIT.error, 'INTERNAL');
+  const code = await run(argv);
+  if (typeof code === 'number') process.exitCode = code;
+}
+
+/** `holdfast node --data ...` is the program; `holdfast node ls` asks about nodes. */
+export function isPart(argv: readonly string[]): Part | undefined {
+  const [name = '', first = ''] = argv;
+  if (!Object.hasOwn(files, name)) return undefined;
+  if (name === 'node' && !first.startsWith('-')) return undefined;
+  return name as Part;
+}
+
+const argumentOf = (argv: readonly string[], option: string): string | undefined => {
+  const at = argv.findIndex((argument) => argument === option || argument.startsWith(`${option}=`));
+  if (at < 0) return undefined;
+  const argument = argv[at] as string;
+  return argument.includes('=') ? argument.slice(argument.indexOf('=') + 1) : argv[at + 1];
+};
+
+/** Without an option and its value. */
+function without(argv: readonly string[], option: string): string[] {
+  const at = argv.findIndex((argument) => argument === option || argument.startsWith(`${option}=`));
+  if (at < 0) return [...argv];
+  return [...argv.slice(0, at), ...argv.slice(at + ((argv[at] as string).includes('=') ? 1 : 2))];
+}
+
+/**
+ * Arguments for mount: a bare DIR becomes --mount DIR, and the cluster found by --state or the environment becomes --coordinator and --token-file.
+ * @throws {CliError} when no cluster is found
+ */
+export function mountArguments(argv: readonly string[]): string[] {
+  if (argv.includes('--help') || argv.includes('-h')) return [...argv];
+  let rest = [...argv];
+  if (argumentOf(rest, '--mount') === undefined) {
+    const [first] = rest;
+    if (first !== undefined && !first.startsWith('-')) rest = ['--mount', first, ...rest.slice(1)];
+  }
+  const state = argumentOf(rest, '--state');
+  const coordinator = argumentOf(rest, '--coordinator');
+  const tokenFile = argumentOf(rest, '--token-file');
+  if (coordinator !== undefined && tokenFile !== undefined) return rest;
+  const target = findTarget({ state, coordinator, tokenFile });
+  rest = without(without(without(rest, '--state'), '--coordinator'), '--token-file');
+  return [...rest, '--coordinator', target.url, '--token-file', target.tokenFile];
+}
