@@ -14,7 +14,7 @@ export const rowWidth = (spans: Row): number => spans.reduce((sum, one) => sum +
 export const rowText = (spans: Row): string => spans.map((one) => one.text).join('');
 
 /** Exactly `columns` wide: cut (marked "~") or filled with blanks. */
-export function fit(spans: Row, columns: number): Row {
+export function sized(spans: Row, columns: number): Row {
   const out: Span[] = [];
   let left = columns;
   for (const one of spans) {
@@ -49,7 +49,7 @@ export function beside(left: readonly Row[], right: readonly Row[]): Row[] {
 
 /** Exactly `height` rows of `columns` columns. */
 export function block(rows: readonly Row[], columns: number, height: number): Row[] {
-  return Array.from({ length: Math.max(0, height) }, (_, y) => fit(rows[y] ?? [], columns));
+  return Array.from({ length: Math.max(0, height) }, (_, y) => sized(rows[y] ?? [], columns));
 }
 
 export interface PanelOptions {

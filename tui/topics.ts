@@ -18,8 +18,12 @@ export const MAX_EVENTS = 2000;
 /** Two requests that mean the same view have the same key. */
 export const requestKey = (request: WatchRequest): string => JSON.stringify(request);
 
+/** Nodes carry ages ("down for 48 s") that go on counting here between two words about them. */
+const dated = (request: WatchRequest, one: KeyedRow, receivedAtMs: number): KeyedRow =>
+  request.topic === 'overview' ? { ...one, receivedAtMs } : one;
+
 export function fromSnapshot(request: WatchRequest, head: Record<string, unknown>, rows: readonly KeyedRow[], receivedAtMs: number): Topic {
-  return { request, head, rows: new Map(rows.map((one) => [one.key, one])), receivedAtMs };
+  return { request, head, rows: new Map(rows.map((one) => [one.key, dated(request, one, receivedAtMs)])), receivedAtMs };
 }
 
 /** The topic after one numbered change; heads are merged field by field, so a coordinator may send only what changed. */
@@ -36,7 +40,7 @@ export function withChanges(
   if (changes.upserts.length === 0 && changes.removes.length === 0) return { ...topic, head, receivedAtMs };
   const rows = new Map(topic.rows);
   for (const key of changes.removes) rows.delete(key);
-  for (const one of changes.upserts) rows.set(one.key, one);
+  for (const one of changes.upserts) rows.set(one.key, dated(topic.request, one, receivedAtMs));
   if (topic.request.topic === 'events') {
     // The ring is kept by us as well: a coordinator that only ever adds must not fill this process.
     for (const key of rows.keys()) {
@@ -82,10 +86,12 @@ export const compareNames = (a: string, b: string): number => byName.compare(a, 
 
 export const clusterHead = (state: State): ClusterHead | null => (state.topics.overview?.head as ClusterHead | undefined) ?? null;
 const sortedNodes = memo((topic) =>
-  [...(topic.rows.values() as Iterable<unknown>)].map((one) => one as NodeStatus).sort((a, b) => compareNames(a.name, b.name)),
+  [...(topic.rows.values() as Iterable<unknown>)].map((one) => one as DatedNode).sort((a, b) => compareNames(a.name, b.name)),
 );
+/** A node as last told, and when (monotonic). */
+export type DatedNode = NodeStatus & { readonly receivedAtMs: number };
 /** All nodes by name. */
-export const nodesOf = (state: State): readonly NodeStatus[] => sortedNodes(state.topics.overview) ?? [];
+export const nodesOf = (state: State): readonly DatedNode[] => sortedNodes(state.topics.overview) ?? [];
 const sortedEvents = memo((topic) =>
   [...(topic.rows.values() as Iterable<unknown>)].map((one) => one as ClusterEvent).sort((a, b) => a.sequence - b.sequence),
 );

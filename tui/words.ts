@@ -1,0 +1,99 @@
+/** How states are worded and coloured, the same on every screen. */
+import type { ClusterEvent, JobStatus } from '../protocol/admin-calls.js';
+import type { Health } from '../protocol/entities.js';
+import { type Row, row, type Span, span } from './draw.js';
+import { age, bytes, moment, plural, rate } from './format.js';
+import type { State } from './model.js';
+import { escapeControl, padEnd } from './text.js';
+import type { Style } from './theme.js';
+import { clusterHead, type DatedNode } from './topics.js';
+
+/** "!!" in front of serious words, so they stand out without colour. */
+export function healthWord(health: Health): Span {
+  switch (health) {
+    case 'HEALTHY':
+      return span('   HEALTHY', 'badge-ok');
+    case 'DEGRADED':
+      return span(' ! DEGRADED', 'badge-warn');
+    default:
+      return span(`!! ${health}`, 'badge-bad');
+  }
+}
+export const healthStyle = (health: Health): Style => (health === 'HEALTHY' ? 'ok' : health === 'DEGRADED' ? 'warn' : 'bad');
+
+/** How long a node has been in its state, now. */
+export const stateAgeMs = (state: State, node: DatedNode): number => node.stateForMs + Math.max(0, state.nowMs - node.receivedAtMs);
+
+export function nodeState(state: State, node: DatedNode): Span {
+  const since = age(stateAgeMs(state, node));
+  switch (node.state) {
+    case 'up':
+      if (node.isReadOnly) return span('up READ-ONLY', 'warn');
+      if (node.isFull) return span('up FULL', 'warn');
+      return span('up', 'ok');
+    case 'suspect':
+      return span(`SUSPECT ${since}`, 'warn');
+    case 'down':
+      return span(`DOWN ${since}`, 'bad');
+    case 'draining':
+      if (node.safeToRemove) return span('drained', 'warn');
+      return span(node.drainLeft === null ? 'draining' : `drain ${node.drainLeft}`, 'warn');
+    case 'removed':
+      return span('removed', 'dim');
+  }
+}
+export const NODE_TROUBLE: Record<DatedNode['state'], number> = { down: 0, suspect: 1, draining: 2, up: 3, removed: 4 };
+
+/** The nodes that hold the cluster up, worst first, in words: "4 up (1 draining), 1 down". */
+export function nodesTitle(nodes: readonly DatedNode[]): string {
+  const many = (state: DatedNode['state']): number => nodes.filter((one) => one.state === state).length;
+  const draining = many('draining');
+  const parts = [`${many('up') + draining} up${draining > 0 ? ` (${draining} draining)` : ''}`];
+  if (many('suspect') > 0) parts.push(`${many('suspect')} suspect`);
+  if (many('down') > 0) parts.push(`${many('down')} down`);
+  return `Nodes: ${parts.join(', ')}`;
+}
+
+const LEVELS: Record<ClusterEvent['level'], { word: string; style: Style }> = {
+  info: { word: 'INFO', style: 'plain' },
+  warn: { word: 'WARN', style: 'warn' },
+  error: { word: 'ERR ', style: 'bad' },
+};
+/** "12:03:53  WARN  n3 missed 3 heartbeats" */
+export function eventRow(state: State, event: ClusterEvent): Row {
+  const { word, style } = LEVELS[event.level] ?? LEVELS.info;
+  return row(padEnd(moment(event.atMs, state.wallMs), 13), span(word, style), `  ${escapeControl(event.text)}`);
+}
+
+export const isBytesJob = (job: JobStatus): boolean => job.totalBytes > 0;
+/** Share done, by chunks, else by bytes. */
+export const shareOf = (job: JobStatus): number =>
+  job.totalChunks > 0
+    ? job.doneChunks / job.totalChunks
+    : job.totalBytes > 0
+      ? job.doneBytes / job.totalBytes
+      : job.state === 'done'
+        ? 1
+        : 0;
+export const jobStyle = (job: JobStatus): Style =>
+  job.state === 'failed' || job.errors > 0 ? 'bad' : job.state === 'paused' ? 'warn' : job.state === 'done' ? 'ok' : 'plain';
+export const jobSpeed = (job: JobStatus): string =>
+  job.bytesPerS >= 1 || job.chunksPerS < 0.05 ? rate(job.bytesPerS) : `${job.chunksPerS.toFixed(1)} chunks/s`;
+
+/** The coordinator's own sentence: health, first cause, when it will be safe again. */
+export function healthRow(state: State): Row {
+  const { link } = state;
+  if (link.kind === 'offline') {
+    const since = age(state.nowMs - link.sinceMs);
+    const next = age(Math.max(0, link.nextTryAtMs - state.nowMs));
+    return row(span('!! OFFLINE', 'badge-bad'), `  ${since}, retry ${link.attempt} in ${next} | ${escapeControl(link.error)}`);
+  }
+  const head = clusterHead(state);
+  if (!head) return row(span('   connecting', 'dim'), ` to ${link.url}`);
+  const rest = head.sentence.startsWith(head.health) ? head.sentence.slice(head.health.length).replace(/^[\s:,.|-]+/, '') : head.sentence;
+  return row(healthWord(head.health), `  ${escapeControl(rest)}`);
+}
+
+/** "3.2 GiB free of 10.0 GiB" */
+export const spaceWords = (node: DatedNode): string => `${bytes(node.freeBytes)} free of ${bytes(node.capacityBytes)}`;
+export const chunksWords = (value: number): string => plural(value, 'chunk');
