@@ -8,7 +8,13 @@
  *   GET  /chunks/:id?first=&count=   → 200 header + the leaves [first, first+count) (all without query); CHUNK_MISSING 404, CHUNK_CORRUPT 409
  *   HEAD /chunks/:id                 → 200 or 404
  *   POST /sync                       {ids}                          → 200 {missing: ids}: every named chunk that is there is on stable storage now
- *   GET  /metadata/list, PUT/GET /metadata/:name, POST /metadata/append: copies of the coordinator's metadata (only for permits of `coordinator`), see node/DESIGN.md
+ *   GET    /metadata/list                                         → 200 {items: {name, sizeBytes, epoch}[]}
+ *   PUT    /metadata/:name?epoch=            body: whole content    → 201 {name, sizeBytes, epoch}; header x-holdfast-sha256 = its digest; durable. 422 when it does not match
+ *   POST   /metadata/append?name=&offset=&epoch=&sync=  body: bytes → 200 {name, sizeBytes, epoch}; sync=1 = on stable storage before the reply (that of all earlier appends too).
+ *                                                                     409 EINVAL with facts.sizeBytes when offset is not the length
+ *   GET    /metadata/:name                                        → 200 content; ENOENT 404
+ *   DELETE /metadata/:name?epoch=                                 → 200 {removed}
+ *                      Copies of the coordinator's metadata, only for permits of client `coordinator`. Names: ^[A-Za-z0-9._-]{1,128}$. A lower epoch than a name has seen: 409 STALE_EPOCH
  *   GET  /healthz /readyz /metrics
  *
  * Status codes: 400 BAD_MESSAGE, 401 UNAUTHORIZED and PERMIT_EXPIRED, 403 FORBIDDEN, 404, 409 CHUNK_CORRUPT, 413 TOO_LARGE, 415 any content-encoding, 422 body does not hash to the id, 507 ENOSPC, 503 NOT_READY/OVERLOADED, 500.
@@ -18,6 +24,8 @@ import type { ErrorCode } from './errors.js';
 import { HoldfastError } from './errors.js';
 
 export const DURABLE_HEADER = 'x-holdfast-durable';
+/** SHA-256 in hex of the body of PUT /metadata/:name. */
+export const SHA256_HEADER = 'x-holdfast-sha256';
 
 export const statusOf: Partial<Record<ErrorCode, number>> = {
   BAD_MESSAGE: 400,
@@ -26,6 +34,8 @@ export const statusOf: Partial<Record<ErrorCode, number>> = {
   FORBIDDEN: 403,
   CHUNK_MISSING: 404,
   CHUNK_CORRUPT: 409,
+  STALE_EPOCH: 409,
+  ENOENT: 404,
   TOO_LARGE: 413,
   ENOSPC: 507,
   NOT_READY: 503,
