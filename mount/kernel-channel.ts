@@ -1,0 +1,164 @@
+/**
+ * /dev/fuse through the binding: one request at a time in, answers out, and notifications to the kernel.
+ *
+ * Reading and answering happen on the JavaScript thread: neither ever blocks. Notifications do (the kernel waits for page and directory
+ * locks that may be held by calls we have yet to answer), so they are written one at a time from the thread pool; otherwise the
+ * mount would wait for itself.
+ */
+import { close, write } from 'node:fs';
+import { constants } from 'node:os';
+import { Notify, OUT_HEADER_BYTES, REQUEST_BUFFER_BYTES, writeI64, writeU64 } from './kernel-protocol.js';
+import { KernelRequest } from './kernel-request.js';
+
+/** What the patched binding hands to `kernelChannel.opened` (scripts/fuse-native.patch). */
+export interface BindingChannel {
+  /** A duplicate of the descriptor that we must close. */
+  readonly notifyFd: number;
+  /** Length of the request, or minus an errno. */
+  read(buffer: Buffer): number;
+  write(head: Buffer, tail?: Buffer): number;
+  initialized(): void;
+  ended(): void;
+}
+
+const { EAGAIN, ENODEV } = constants.errno;
+/** Requests taken before timers and sockets get their turn. */
+const REQUESTS_PER_TURN = 64;
+/** Larger requests keep the buffer they were read into; smaller ones are copied out of it. */
+const COPY_BELOW_BYTES = 32 * 1024;
+
+export class KernelChannel {
+  #scratch = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
+  #isOpen = true;
+  #notifications = new Map<string, { message: Buffer; done: (() => void)[] }>();
+  #isNotifying = false;
+
+  constructor(
+    private readonly binding: BindingChannel,
+    private readonly onRequest: (request: KernelRequest) => void,
+  ) {}
+
+  /** Takes what waits. Called when the descriptor is readable, and with an error status when the connection ended. */
+  readable(): void {
+    for (let taken = 0; taken < REQUESTS_PER_TURN && this.#isOpen; taken++) {
+      const length = this.binding.read(this.#scratch);
+      if (length < 0) {
+        if (length === -EAGAIN) return;
+        // ENODEV: unmounted. Anything else is as final: the descriptor is unusable.
+        this.close();
+        if (length !== -ENODEV) process.emitWarning(`reading /dev/fuse failed with errno ${-length}; the mount ends`);
+        this.binding.ended();
+        return;
+      }
+      let bytes: Buffer;
+      if (length < COPY_BELOW_BYTES) {
+        bytes = Buffer.from(this.#scratch.subarray(0, length));
+      } else {
+        bytes = this.#scratch.subarray(0, length);
+        this.#scratch = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
+      }
+      this.onRequest(new KernelRequest(bytes));
+    }
+  }
+
+  /** The kernel has our answer to INIT: the mount can be used. */
+  initialized(): void {
+    this.binding.initialized();
+  }
+
+  /** Answers a request with success and up to two pieces, or with an errno (positive). A caller that is gone is no error. */
+  answer(request: KernelRequest, errno: number, head?: Buffer, tail?: Buffer): void {
+    if (request.isAnswered || !this.#isOpen) return;
+    request.isAnswered = true;
+    const headBytes = head?.length ?? 0;
+    const out = Buffer.allocUnsafe(OUT_HEADER_BYTES + headBytes);
+    out.writeUInt32LE(OUT_HEADER_BYTES + headBytes + (tail?.length ?? 0), 0);
+    out.writeInt32LE(-errno, 4);
+    writeU64(out, 8, request.unique);
+    head?.copy(out, OUT_HEADER_BYTES);
+    const written = tail && tail.length > 0 ? this.binding.write(out, tail) : this.binding.write(out);
+    if (written === -constants.errno.EINVAL || written === -constants.errno.EFAULT) {
+      // Our answer made no sense to the kernel. The caller must not wait for ever.
+      process.emitWarning(`the kernel refused the answer to operation ${request.opcode} (errno ${-written})`);
+      const failure = Buffer.alloc(OUT_HEADER_BYTES);
+      failure.writeUInt32LE(OUT_HEADER_BYTES, 0);
+      failure.writeInt32LE(-constants.errno.EIO, 4);
+      writeU64(failure, 8, request.unique);
+      this.binding.write(failure);
+    }
+  }
+
+  /** Drops the attributes the kernel holds of a node and, unless `attributesOnly`, its pages. Resolves when it is done. */
+  invalidateInode(node: number, attributesOnly = false): Promise<void> {
+    const body = Buffer.alloc(24);
+    writeU64(body, 0, node);
+    writeI64(body, 8, attributesOnly ? -1 : 0);
+    return this.#notify(`${attributesOnly ? 'a' : 'd'}${node}`, Notify.INVALIDATE_INODE, body);
+  }
+
+  /** Drops what the kernel knows of one name. Resolves when it is done. */
+  invalidateEntry(parentNode: number, name: string): Promise<void> {
+    const nameBytes = Buffer.from(name, 'utf8');
+    const body = Buffer.alloc(16 + nameBytes.length + 1);
+    writeU64(body, 0, parentNode);
+    body.writeUInt32LE(nameBytes.length, 8);
+    nameBytes.copy(body, 16);
+    return this.#notify(`e${parentNode}/${name}`, Notify.INVALIDATE_ENTRY, body);
+  }
+
+  /** Notifications of the same thing that wait together are sent once. */
+  #notify(key: string, code: number, body: Buffer): Promise<void> {
+    if (!this.#isOpen) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiting = this.#notifications.get(key);
+      if (waiting) {
+        waiting.done.push(resolve);
+        return;
+      }
+      const message = Buffer.alloc(OUT_HEADER_BYTES + body.length);
+      message.writeUInt32LE(message.length, 0);
+      message.writeInt32LE(code, 4);
+      body.copy(message, OUT_HEADER_BYTES);
+      this.#notifications.set(key, { message, done: [resolve] });
+      this.#sendNext();
+    });
+  }
+
+  #sendNext(): void {
+    if (this.#isNotifying) return;
+    const first = this.#notifications.entries().next();
+    if (first.done) {
+      if (!this.#isOpen) this.#closeNotifyFd();
+      return;
+    }
+    const [key, { message, done }] = first.value;
+    // Out of the map before it is sent: a change from now on needs a notification of its own.
+    this.#notifications.delete(key);
+    if (!this.#isOpen) {
+      for (const resolve of done) resolve();
+      this.#sendNext();
+      return;
+    }
+    this.#isNotifying = true;
+    // An error only says that the kernel knew nothing of it, or that the mount is gone.
+    write(this.binding.notifyFd, message, () => {
+      this.#isNotifying = false;
+      for (const resolve of done) resolve();
+      this.#sendNext();
+    });
+  }
+
+  #isNotifyFdClosed = false;
+  #closeNotifyFd(): void {
+    if (this.#isNotifyFdClosed) return;
+    this.#isNotifyFdClosed = true;
+    close(this.binding.notifyFd, () => {});
+  }
+
+  /** No more requests, answers or notifications. */
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#sendNext();
+  }
+}

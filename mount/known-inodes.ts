@@ -1,0 +1,65 @@
+/** What the kernel knows of our inodes: which it holds, and of which it may hold pages. */
+import type { InodeAttributes, InodeId } from '../protocol/entities.js';
+
+interface KnownInode {
+  /** References the kernel took by lookups and gives back by FORGET. */
+  references: number;
+  /** dataVersion at the last open: pages read since then are of it or newer. */
+  openedVersion?: number;
+  /** A read or write went through the page cache. */
+  mayHavePages: boolean;
+  /** Set once a directory was removed here: someone may still stand in it and ask. */
+  removed?: InodeAttributes;
+}
+
+export class KnownInodes {
+  readonly #inodes = new Map<InodeId, KnownInode>();
+
+  remember(inode: InodeId): void {
+    const known = this.#inodes.get(inode);
+    if (known) known.references++;
+    else this.#inodes.set(inode, { references: 1, mayHavePages: false });
+  }
+  forget(inode: InodeId, count: number): void {
+    const known = this.#inodes.get(inode);
+    if (!known) return;
+    known.references -= count;
+    if (known.references <= 0) this.#inodes.delete(inode);
+  }
+  has(inode: InodeId): boolean {
+    return this.#inodes.has(inode);
+  }
+
+  /**
+   * For an open that finds the file at `dataVersion`: may the kernel go on using the pages it has? Only when the data is the same as at the last
+   * open. Pages may be newer than that (our own writes), never older.
+   */
+  openedAt(inode: InodeId, dataVersion: number): boolean {
+    const known = this.#inodes.get(inode);
+    if (!known) return false;
+    const isUnchanged = known.openedVersion === dataVersion;
+    known.openedVersion = dataVersion;
+    return isUnchanged;
+  }
+  /** The pages may differ from what is stored: the next open must drop them. */
+  distrust(inode: InodeId): void {
+    const known = this.#inodes.get(inode);
+    if (known) known.openedVersion = undefined;
+  }
+
+  cached(inode: InodeId): void {
+    const known = this.#inodes.get(inode);
+    if (known) known.mayHavePages = true;
+  }
+  mayHavePages(inode: InodeId): boolean {
+    return this.#inodes.get(inode)?.mayHavePages ?? false;
+  }
+
+  remove(attributes: InodeAttributes): void {
+    const known = this.#inodes.get(attributes.inode);
+    if (known) known.removed = { ...attributes, nlink: 0 };
+  }
+  removed(inode: InodeId): InodeAttributes | undefined {
+    return this.#inodes.get(inode)?.removed;
+  }
+}

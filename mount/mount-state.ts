@@ -1,0 +1,39 @@
+/** What every operation of one mount works on. */
+import type { Cluster, Identity } from '../client/api.js';
+import type { InodeAttributes, InodeId } from '../protocol/entities.js';
+import { HoldfastError } from '../protocol/errors.js';
+import { inodeOf, type KernelTimeouts, nodeOf } from './attributes.js';
+import type { Handles } from './handles.js';
+import type { HeldLocks } from './held-locks.js';
+import type { KernelChannel } from './kernel-channel.js';
+import type { KernelRequest } from './kernel-request.js';
+import type { KnownInodes } from './known-inodes.js';
+
+export interface MountState {
+  readonly cluster: Cluster;
+  readonly kernel: KernelChannel;
+  readonly timeouts: KernelTimeouts;
+  readonly handles: Handles;
+  readonly known: KnownInodes;
+  readonly locks: HeldLocks;
+  readonly isReadOnly: boolean;
+}
+
+/** Nothing, one piece, or a head and the bytes that follow it. */
+export type Answer = Buffer | readonly [head: Buffer, tail: Buffer] | undefined;
+export type Operation = (mount: MountState, request: KernelRequest) => Answer | Promise<Answer>;
+
+export const inodeOfNode = (mount: MountState, node: number): InodeId => inodeOf(mount.cluster.tree.root, node);
+export const nodeOfInode = (mount: MountState, inode: InodeId): number => nodeOf(mount.cluster.tree.root, inode);
+export const callerOf = (request: KernelRequest): Identity => ({ uid: request.uid, gid: request.gid });
+
+/** The answer that makes the kernel know an inode under a name; it will be given back by FORGET. */
+export function entryAnswer(mount: MountState, attributes: InodeAttributes): Buffer {
+  mount.known.remember(attributes.inode);
+  return mount.timeouts.entryReply(nodeOfInode(mount, attributes.inode), attributes);
+}
+
+/** @throws EROFS */
+export function mustBeWritable(mount: MountState): void {
+  if (mount.isReadOnly) throw new HoldfastError('EROFS', 'mounted read-only');
+}
