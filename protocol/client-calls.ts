@@ -179,6 +179,7 @@ export const clientCalls = {
    * `appendBase`: the file size the caller believed when it computed the offsets of an O_APPEND write; when the file has grown since, all
    * extents (and sizeBytes) are moved up by the difference, so concurrent appends never overwrite each other; `shiftedBy` tells.
    * `sizeBytes`: the file is at least that long afterwards. `clearSetId` as in setAttributes. mtime absent = now.
+   * `durable`: the reply waits until the commit is on stable storage, as `sync` would (the caller has made the chunks stable before).
    * @throws UPLOAD_AGAIN facts.chunks: neither a valid receipt nor a living chunk; ENOSPC, EDQUOT, EFBIG, ESTALE
    */
   commit: change<{ attributes: InodeAttributes; shiftedBy: number }>()(
@@ -194,6 +195,7 @@ export const clientCalls = {
       appendBase: offset.optional(),
       mtime: timeChange,
       clearSetId: z.boolean().optional(),
+      durable: z.boolean().optional(),
     }),
   ),
   /** Cuts or extends (with a hole). */

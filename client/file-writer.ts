@@ -1,0 +1,541 @@
+/**
+ * Writes one inode: takes bytes, cuts them into chunks, uploads in the background while the writer goes on, commits in order.
+ *
+ *   written bytes ──cut──▶ uploading ──▶ uploaded ──commit──▶ committed (forgotten here; until then kept in memory, whatever happens)
+ *
+ * Commits of one file never overtake each other: a later write to the same place must win. Uploads run in parallel.
+ * A failed write-back keeps its bytes and tells every later flush until one succeeds; only data the cluster can no longer take (the file is
+ * gone, the session was forgotten) is dropped, and then every handle hears of it once.
+ */
+import { buildChunk } from '../protocol/chunk.js';
+import type { ChunkId, ChunkLocation, InodeAttributes, InodeId, NodeId } from '../protocol/entities.js';
+import { type Timestamp, timestamp } from '../protocol/environment.js';
+import { HoldfastError, isCode } from '../protocol/errors.js';
+import { MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
+import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
+import { Committer } from './committer.js';
+import type { ClientCore } from './core.js';
+import { type CutExtent, cutPieces } from './cut.js';
+import { DirtyOverlay, type Piece } from './dirty-overlay.js';
+import type { FileReader, NewerBytes } from './file-reader.js';
+import { UnsyncedChunks } from './unsynced-chunks.js';
+
+/** An idle writer's pieces are cut when they hold this much. */
+const CUT_BYTES = 8 * 1024 * 1024;
+/** Uploaded bytes waiting for a commit that nobody asked for yet. */
+const COMMIT_BYTES = 16 * 1024 * 1024;
+const COMMIT_EXTENTS = MAX_EXTENTS_PER_COMMIT / 2;
+/** From here on it pays to ask first whether the chunk exists. */
+const DEDUPLICATE_BYTES = 256 * 1024;
+const GROUP_BYTES = 4 * 1024 * 1024;
+
+export interface PendingChunk extends UploadChunk {
+  readonly payloadBytes: number;
+  readonly extents: CutExtent[];
+  readonly receipts: Map<NodeId, NodeReceipt>;
+  /** Where it was already when we asked. */
+  present: ChunkLocation | undefined;
+}
+/** Where a range of the file lies among pending chunks. */
+interface Span {
+  offset: number;
+  readonly length: number;
+  readonly payload: Buffer;
+  readonly payloadOffset: number;
+}
+export interface Cut {
+  readonly number: number;
+  /** The size the file was believed to have where an O_APPEND write began; null for positional writes. */
+  appendBase: number | null;
+  readonly chunks: PendingChunk[];
+  readonly spans: Span[];
+  readonly heldBytes: number;
+  readonly extentCount: number;
+  state: 'uploading' | 'uploaded' | 'failed';
+}
+interface FlushWaiter {
+  readonly through: number;
+  resolve(): void;
+  reject(error: HoldfastError): void;
+}
+
+export class FileWriter implements NewerBytes {
+  readonly unsynced: UnsyncedChunks;
+  /** Data that could not be saved and was given up; each handle tells it once. */
+  lost: { readonly error: HoldfastError; readonly number: number } | undefined;
+  /** Of the last write that is not committed. */
+  mtime: Timestamp | undefined;
+  /** When the oldest bytes not yet cut were written. */
+  dirtySinceMs = 0;
+  private overlay: DirtyOverlay;
+  private appendBase: number | null = null;
+  private cuts: Cut[] = [];
+  private nextCut = 1;
+  private commitThrough = 0;
+  /** The commit that reaches this cut is answered only when it is on stable storage. */
+  private durableThrough = 0;
+  private isCommitting = false;
+  private failure: HoldfastError | undefined;
+  private waiters: FlushWaiter[] = [];
+  private uploadWaiters: FlushWaiter[] = [];
+  private readonly committer: Committer;
+  private newest: InodeAttributes | undefined;
+  /** The session these bytes were written in. */
+  private session: number;
+
+  constructor(
+    private readonly core: ClientCore,
+    readonly inode: InodeId,
+    private readonly reader: FileReader,
+  ) {
+    this.overlay = new DirtyOverlay(core.volume.chunkSizeBytes);
+    this.unsynced = new UnsyncedChunks(core);
+    this.committer = new Committer(core, inode);
+    this.session = core.session.number;
+  }
+
+  get isDirty(): boolean {
+    return !this.overlay.isEmpty || this.cuts.length > 0;
+  }
+  get hasUncut(): boolean {
+    return !this.overlay.isEmpty;
+  }
+
+  /** Attributes with what is not committed yet. */
+  overlayAttributes(attributes: InodeAttributes): InodeAttributes {
+    const base = this.newest && this.newest.change > attributes.change ? this.newest : attributes;
+    if (!this.isDirty) return base;
+    const sizeBytes = Math.max(base.sizeBytes, this.end());
+    const time = this.mtime;
+    return {
+      ...base,
+      sizeBytes,
+      allocatedBytes: Math.max(base.allocatedBytes, Math.min(sizeBytes, base.allocatedBytes + this.dirtyBytes())),
+      ...(time ? { mtimeS: time.s, mtimeNs: time.ns, ctimeS: time.s, ctimeNs: time.ns } : {}),
+    };
+  }
+
+  size(committed: InodeAttributes): number {
+    const base = this.newest && this.newest.change > committed.change ? this.newest : committed;
+    return Math.max(base.sizeBytes, this.end());
+  }
+
+  read(offset: number, into: Buffer, gap: (start: number, end: number) => void): void {
+    if (!this.isDirty) {
+      gap(0, into.length);
+      return;
+    }
+    // Newest first: what a newer layer has, an older one need not give.
+    this.overlay.read(offset, into, (start, end) => this.readCuts(this.cuts.length - 1, offset, into, start, end, gap));
+  }
+
+  /** Takes a copy; waits while the budget is spent. `committed` must be as of now. Returns where the bytes went. */
+  write(offset: number, data: Buffer, isAppend: boolean, committed: () => InodeAttributes | undefined): number | undefined {
+    if (this.failure && isCode(this.failure, 'ENOSPC', 'EDQUOT') && this.cuts.length > 0) {
+      const error = this.failure;
+      this.retry(); // Space may be free again: the next write or flush will see.
+      throw error;
+    }
+    if (!this.isDirty) this.session = this.core.session.number;
+    let at = offset;
+    if (isAppend) {
+      const base = committed();
+      if (!base) return undefined;
+      at = this.size(base);
+      if (this.appendBase === null) {
+        this.freeze(false);
+        this.appendBase = at;
+      }
+    } else if (this.appendBase !== null) this.freeze(false);
+    if (this.overlay.isEmpty) this.dirtySinceMs = this.core.environment.monotonicMs();
+    const heldBefore = this.overlay.heldBytes;
+    this.overlay.write(at, data);
+    this.mtime = timestamp(this.core.environment);
+    this.core.budget.change(this.overlay.heldBytes - heldBefore);
+    this.cutWhatIsReady();
+    return at;
+  }
+
+  /** After a write: waits until the budget has room. @throws {HoldfastError} when the waiting cannot end because this file's write-back failed */
+  async room(): Promise<void> {
+    while (!this.core.budget.hasRoom) {
+      await this.core.budget.wait();
+      if (this.failure && this.cuts.length > 0 && !this.core.budget.hasRoom) throw this.failure;
+    }
+  }
+
+  /** Cuts everything and lets it be committed in the background. */
+  writeBack(): void {
+    this.freeze(false);
+    if (this.failure) return;
+    this.commitThrough = this.nextCut - 1;
+    this.pump();
+  }
+
+  /** Resolves when everything written so far is committed. @throws {HoldfastError} why it is not; the data stays for another try */
+  flush(durable = false): Promise<void> {
+    this.freeze(durable);
+    if (this.failure) this.retry();
+    if (this.cuts.length === 0) return Promise.resolve();
+    const through = this.nextCut - 1;
+    return new Promise((resolve, reject) => {
+      this.waiters.push({ through, resolve, reject });
+      this.commitThrough = through;
+      this.pump();
+    });
+  }
+
+  /** Everything written so far is at its nodes (stable if it was not on its way before), not committed. */
+  uploaded(durable: boolean): Promise<void> {
+    this.freeze(durable);
+    if (this.failure) this.retry();
+    if (this.cuts.every((cut) => cut.state === 'uploaded')) return Promise.resolve();
+    const through = this.nextCut - 1;
+    return new Promise((resolve, reject) => this.uploadWaiters.push({ through, resolve, reject }));
+  }
+
+  /**
+   * Everything written so far is committed and on stable storage (P1). Order: chunks stable at their nodes first, the coordinator's sync last,
+   * because metadata that outlives its chunks would make a synced file unreadable.
+   */
+  async sync(): Promise<void> {
+    await this.uploaded(true);
+    if (this.unsynced.isEmpty && this.cuts.length > 0) {
+      this.durableThrough = this.nextCut - 1;
+      await this.flush(true);
+      return;
+    }
+    await Promise.all([this.flush(true), this.unsynced.sync(this.pendingChunks())]);
+    await this.core.session.call('sync', {});
+  }
+
+  /** Forgets written bytes at or beyond a size: the file is about to be cut there. */
+  clip(sizeBytes: number): void {
+    const heldBefore = this.overlay.heldBytes;
+    this.overlay.clip(sizeBytes);
+    if (this.overlay.isEmpty) this.appendBase = null;
+    this.core.budget.change(this.overlay.heldBytes - heldBefore);
+  }
+
+  /** Gives up everything that is not committed; every handle hears of it once. */
+  discard(error: HoldfastError | undefined): void {
+    const wasDirty = this.isDirty;
+    this.core.budget.change(-this.overlay.heldBytes - this.cuts.reduce((sum, cut) => sum + cut.heldBytes, 0));
+    this.overlay = new DirtyOverlay(this.core.volume.chunkSizeBytes);
+    this.cuts = [];
+    this.appendBase = null;
+    this.failure = undefined;
+    this.mtime = undefined;
+    if (error && wasDirty) {
+      this.lost = { error, number: (this.lost?.number ?? 0) + 1 };
+      this.core.environment.log('error', 'written data could not be saved and is given up', { inode: this.inode, reason: error.message });
+    }
+    this.settleWaiters(Infinity, error);
+    this.settleUploads(error);
+  }
+
+  private end(): number {
+    let end = this.overlay.end;
+    for (const cut of this.cuts) for (const span of cut.spans.slice(-1)) end = Math.max(end, span.offset + span.length);
+    return end;
+  }
+
+  private dirtyBytes(): number {
+    return this.overlay.heldBytes + this.cuts.reduce((sum, cut) => sum + cut.heldBytes, 0);
+  }
+
+  private *pendingChunks(): Generator<PendingChunk> {
+    for (const cut of this.cuts) yield* cut.chunks;
+  }
+
+  private readCuts(
+    layer: number,
+    offset: number,
+    into: Buffer,
+    start: number,
+    end: number,
+    gap: (start: number, end: number) => void,
+  ): void {
+    const cut = this.cuts[layer];
+    if (!cut) {
+      gap(start, end);
+      return;
+    }
+    const from = offset + start;
+    const to = offset + end;
+    let at = from;
+    for (let i = firstSpanEndingAfter(cut.spans, from); i < cut.spans.length; i++) {
+      const span = cut.spans[i]!;
+      if (span.offset >= to) break;
+      if (span.offset > at) this.readCuts(layer - 1, offset, into, at - offset, span.offset - offset, gap);
+      const copyFrom = Math.max(at, span.offset);
+      const copyTo = Math.min(to, span.offset + span.length);
+      const shift = span.payloadOffset - span.offset;
+      span.payload.copy(into, copyFrom - offset, copyFrom + shift, copyTo + shift);
+      at = copyTo;
+    }
+    if (at < to) this.readCuts(layer - 1, offset, into, at - offset, end, gap);
+  }
+
+  private cutWhatIsReady(): void {
+    const { overlay } = this;
+    const heldBefore = overlay.heldBytes;
+    // Appends keep their order: a full window is only cut together with what comes before it.
+    const full = overlay.takeFull();
+    if (full.length > 0 && this.appendBase !== null) {
+      const base = this.appendBase;
+      const pieces = [...full, ...overlay.takeAll()].sort((a, b) => a.offset - b.offset);
+      this.startCut(pieces, base, heldBefore, false);
+      this.appendBase = null;
+    } else if (full.length > 0) this.startCut(full, null, heldBefore - overlay.heldBytes, false);
+    else if (overlay.heldBytes >= CUT_BYTES) this.freeze(false);
+  }
+
+  private freeze(durable: boolean): void {
+    if (this.overlay.isEmpty) return;
+    const { heldBytes } = this.overlay;
+    this.startCut(this.overlay.takeAll(), this.appendBase, heldBytes, durable);
+    this.appendBase = null;
+  }
+
+  private startCut(pieces: readonly Piece[], appendBase: number | null, heldBytes: number, durable: boolean): void {
+    const chunks = cutPieces(pieces, this.core.volume.chunkSizeBytes).map(({ payload, extents }): PendingChunk => {
+      const { id, header } = buildChunk(payload, this.core.volume.volume);
+      return { id, parts: [header, payload], payloadBytes: payload.length, extents, receipts: new Map(), present: undefined };
+    });
+    const spans = chunks
+      .flatMap((chunk) =>
+        chunk.extents.map(({ offset, length, chunkOffset }) => ({ offset, length, payload: chunk.parts[1]!, payloadOffset: chunkOffset })),
+      )
+      .sort((a, b) => a.offset - b.offset);
+    const keptBytes = chunks.reduce((sum, chunk) => sum + chunk.payloadBytes, 0);
+    this.core.budget.change(keptBytes - heldBytes);
+    const cut: Cut = {
+      number: this.nextCut++,
+      appendBase,
+      chunks,
+      spans,
+      heldBytes: keptBytes,
+      extentCount: spans.length,
+      state: 'uploading',
+    };
+    this.cuts.push(cut);
+    this.startUpload(cut, durable);
+  }
+
+  private startUpload(cut: Cut, durable: boolean): void {
+    cut.state = 'uploading';
+    const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
+    this.uploadChunks(cut.chunks, durable, untilMs).then(
+      () => {
+        if (!this.cuts.includes(cut)) return;
+        cut.state = 'uploaded';
+        for (const chunk of cut.chunks) this.unsynced.note(chunk);
+        this.settleUploads(undefined);
+        this.pump();
+      },
+      (error: unknown) => {
+        if (!this.cuts.includes(cut)) return;
+        cut.state = 'failed';
+        this.fail(asHoldfast(error));
+      },
+    );
+  }
+
+  /** Brings these chunks to enough nodes, those that exist already excepted. */
+  private async uploadChunks(chunks: readonly PendingChunk[], durable: boolean, untilMs: number, mayDeduplicate = true): Promise<void> {
+    const large = chunks.filter((chunk) => chunk.payloadBytes >= DEDUPLICATE_BYTES);
+    const small = chunks.filter((chunk) => chunk.payloadBytes < DEDUPLICATE_BYTES);
+    const work: Promise<void>[] = groupsOf(small).map((group) => this.core.uploader.upload(group, { durable, untilMs }));
+    for (const chunk of large) work.push(this.uploadLarge(chunk, durable, untilMs, mayDeduplicate));
+    if (work.length === 1) await work[0];
+    else await Promise.all(work);
+  }
+
+  private async uploadLarge(chunk: PendingChunk, durable: boolean, untilMs: number, mayDeduplicate: boolean): Promise<void> {
+    if (mayDeduplicate) {
+      chunk.present = await this.core.deduplicator.find(chunk.id);
+      if (chunk.present) return;
+    }
+    await this.core.uploader.upload([chunk], { durable, untilMs });
+  }
+
+  /** Starts failed uploads again. */
+  private retry(): void {
+    this.failure = undefined;
+    for (const cut of this.cuts) if (cut.state === 'failed') this.startUpload(cut, false);
+  }
+
+  private pump(): void {
+    if (this.isCommitting || this.failure) return;
+    const batch = this.readyToCommit();
+    if (batch.length === 0) return;
+    this.isCommitting = true;
+    const isDurable = batch[0]!.number <= this.durableThrough && batch[batch.length - 1]!.number >= this.durableThrough;
+    this.commit(batch, isDurable).then(
+      () => {
+        this.isCommitting = false;
+        this.pump();
+      },
+      (error: unknown) => {
+        this.isCommitting = false;
+        this.fail(asHoldfast(error));
+      },
+    );
+  }
+
+  /** The uploaded cuts at the head that may go in one commit: in order, not overlapping each other. */
+  private readyToCommit(): Cut[] {
+    const batch: Cut[] = [];
+    let bytes = 0;
+    let extents = 0;
+    let end = -1;
+    for (const cut of this.cuts) {
+      if (cut.state !== 'uploaded') break;
+      if (batch.length > 0) {
+        const isAfter = cut.spans[0]!.offset >= end;
+        if (!isAfter || cut.appendBase !== null || batch[0]!.appendBase !== null || extents + cut.extentCount > MAX_EXTENTS_PER_COMMIT)
+          break;
+      }
+      batch.push(cut);
+      bytes += cut.heldBytes;
+      extents += cut.extentCount;
+      const last = cut.spans[cut.spans.length - 1]!;
+      end = last.offset + last.length;
+    }
+    const [first] = batch;
+    if (!first) return [];
+    const isAsked = first.number <= this.commitThrough || !this.core.budget.hasRoom;
+    return isAsked || bytes >= COMMIT_BYTES || extents >= COMMIT_EXTENTS ? batch : [];
+  }
+
+  private async commit(batch: readonly Cut[], isDurable: boolean): Promise<void> {
+    const stamp = this.core.cache.stamp();
+    const [first] = batch;
+    const last = batch[batch.length - 1]!;
+    const { attributes, shiftedBy, extents } = await this.committer.commit({
+      chunks: batch.flatMap((cut) => cut.chunks),
+      appendBase: first?.appendBase ?? null,
+      mtime: this.mtime,
+      session: this.session,
+      durable: isDurable,
+      uploadAgain: (chunks, untilMs) => {
+        for (const chunk of chunks) {
+          chunk.receipts.clear();
+          chunk.present = undefined;
+        }
+        return this.uploadChunks(chunks, isDurable, untilMs, false);
+      },
+    });
+    this.committed(batch, shiftedBy);
+    this.newest = attributes;
+    this.core.cache.putAttributes(stamp, attributes);
+    this.reader.committed(stamp, attributes, extents);
+    if (!this.isDirty) this.mtime = undefined;
+    this.settleWaiters(last.number, undefined);
+  }
+
+  private committed(batch: readonly Cut[], shiftedBy: number): void {
+    this.cuts = this.cuts.filter((cut) => !batch.includes(cut));
+    for (const cut of batch) {
+      this.core.budget.change(-cut.heldBytes);
+      for (const chunk of cut.chunks) {
+        this.core.locations.learn([
+          { chunk: chunk.id, sizeBytes: chunk.payloadBytes, nodes: chunk.present?.nodes ?? [...chunk.receipts.keys()] },
+        ]);
+        this.keepForReading(chunk.id, chunk.parts[1]!);
+      }
+    }
+    if (shiftedBy === 0) return;
+    // Somebody else appended before us: what was appended after these bytes lies further on as well.
+    for (const cut of this.cuts) {
+      if (cut.appendBase === null) continue;
+      cut.appendBase += shiftedBy;
+      for (const span of cut.spans) span.offset += shiftedBy;
+      for (const chunk of cut.chunks) for (const extent of chunk.extents) extent.offset += shiftedBy;
+    }
+    if (this.appendBase !== null) {
+      this.appendBase += shiftedBy;
+      this.overlay.shift(shiftedBy);
+    }
+  }
+
+  /** What was just written is often read next; its hash was computed here, so it is as good as verified. */
+  private keepForReading(chunk: ChunkId, payload: Buffer): void {
+    for (let leaf = 0; leaf * LEAF < payload.length; leaf++)
+      this.core.leaves.put(chunk, leaf, payload.subarray(leaf * LEAF, (leaf + 1) * LEAF));
+  }
+
+  private fail(error: HoldfastError): void {
+    if (isHopeless(error)) {
+      this.discard(error);
+      return;
+    }
+    this.failure = error;
+    this.core.environment.log('warn', 'write-back failed; the data is kept and will be tried again', {
+      inode: this.inode,
+      reason: error.message,
+    });
+    this.settleWaiters(Infinity, error);
+    this.settleUploads(error);
+    this.core.budget.wake();
+  }
+
+  private settleWaiters(through: number, error: HoldfastError | undefined): void {
+    const done = this.waiters.filter((waiter) => waiter.through <= through);
+    this.waiters = this.waiters.filter((waiter) => waiter.through > through);
+    for (const waiter of done) {
+      if (error) waiter.reject(error);
+      else waiter.resolve();
+    }
+  }
+
+  private settleUploads(error: HoldfastError | undefined): void {
+    const firstMissing = this.cuts.find((cut) => cut.state !== 'uploaded')?.number ?? Infinity;
+    const done = this.uploadWaiters.filter((waiter) => error !== undefined || waiter.through < firstMissing);
+    this.uploadWaiters = this.uploadWaiters.filter((waiter) => !done.includes(waiter));
+    for (const waiter of done) {
+      if (error) waiter.reject(error);
+      else waiter.resolve();
+    }
+  }
+}
+
+const LEAF = 65536;
+
+/** Errors that trying again cannot cure: the file or the right to write it is gone. */
+const isHopeless = (error: HoldfastError): boolean =>
+  isCode(error, 'SESSION_LOST', 'ESTALE', 'ENOENT', 'EFBIG', 'EROFS', 'EPERM', 'EACCES', 'EINVAL', 'FORBIDDEN');
+
+const asHoldfast = (error: unknown): HoldfastError =>
+  error instanceof HoldfastError
+    ? error
+    : new HoldfastError('INTERNAL', error instanceof Error ? (error.stack ?? error.message) : String(error));
+
+function firstSpanEndingAfter(spans: readonly Span[], offset: number): number {
+  let low = 0;
+  let high = spans.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const span = spans[middle]!;
+    if (span.offset + span.length > offset) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** Small chunks that travel together, to the same nodes. */
+function groupsOf(chunks: readonly PendingChunk[]): PendingChunk[][] {
+  const groups: PendingChunk[][] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    const last = groups[groups.length - 1];
+    if (last && last.length < MAX_BATCH_CHUNKS && bytes + chunk.payloadBytes <= GROUP_BYTES) last.push(chunk);
+    else {
+      groups.push([chunk]);
+      bytes = 0;
+    }
+    bytes += chunk.payloadBytes;
+  }
+  return groups;
+}

@@ -1,0 +1,275 @@
+/**
+ * This client's session with the coordinator: one connection at a time, request numbers so that a change is applied once however often it
+ * must be sent, the lease that makes caches count, and what the coordinator asks and pushes.
+ *
+ *   lost connection  → queries and changes wait, then are sent again (changes with the same number) until the outage deadline
+ *   new connection   → everything cached is forgotten: the coordinator may have stopped recalling for us
+ *   session forgotten→ (we were away too long) a new session by a new secret; changes sent in the old one fail with SESSION_LOST
+ */
+import type { CallFrame, Connection, Dialer, PushFrame, ReplyOf, RequestOf } from '../protocol/call.js';
+import { type ClientCalls, clientCalls, clientServes, type Welcome } from '../protocol/client-calls.js';
+import type { InodeId, NodeContact, VolumeSettings } from '../protocol/entities.js';
+import { type Environment, sleep, type Timer } from '../protocol/environment.js';
+import { HoldfastError, isCode } from '../protocol/errors.js';
+import { DEFAULT_CALL_TIMEOUT_MS, LEASE_MS, LEASE_RENEW_INTERVAL_MS, PROTOCOL_VERSION } from '../protocol/limits.js';
+import { Link } from './link.js';
+
+const HELLO_TIMEOUT_MS = 5000;
+const RENEW_TIMEOUT_MS = 10_000;
+/** A coordinator that left this many renewals without answer does not live: the connection is dropped and dialled again. */
+const RENEWALS_UNANSWERED = 15;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1000;
+
+export interface RecalledInode {
+  readonly inode: InodeId;
+  readonly names?: readonly string[] | undefined;
+  readonly isUnlinked?: boolean | undefined;
+}
+export interface SessionListener {
+  /** Drops what is cached of these and answers which of the unlinked ones are held open. Must not wait. */
+  recalled(inodes: readonly RecalledInode[]): InodeId[];
+  /** Nothing cached counts any more. */
+  forget(): void;
+  /** The session was forgotten by the coordinator: dirty data, locks and orphans of it are void. */
+  lost(): void;
+  nodesChanged(nodes: readonly NodeContact[]): void;
+  unlocked(inodes: readonly InodeId[]): void;
+  volumeChanged(volume: VolumeSettings): void;
+  connection(isConnected: boolean, reason: string): void;
+}
+export interface SessionOptions {
+  readonly token: string;
+  readonly description: string;
+  readonly volume?: string | undefined;
+  /** Infinity = hard. */
+  readonly outageTimeoutMs: number;
+}
+export interface CallOptions {
+  /** Fails with SESSION_LOST when the session is not this one any more (see `number`). */
+  readonly session?: number;
+  /** Instead of the session's outage deadline. */
+  readonly waitMs?: number;
+}
+
+export class Session {
+  /** Counts sessions: grows when the coordinator has forgotten one. */
+  number = 1;
+  /** Of the last hello. */
+  welcome!: Welcome;
+  permit = '';
+  readonly outageTimeoutMs: number;
+  private secret: string;
+  private isKnown = false;
+  private leaseUntilMs = Number.NEGATIVE_INFINITY;
+  private nextRequest = 1;
+  /** Ascending, because numbers are given in order: the first is the lowest. */
+  private readonly unanswered = new Set<number>();
+  private unansweredRenewals = 0;
+  private renewTimer: Timer | undefined;
+  private renewal: Promise<void> | undefined;
+  private readonly link: Link;
+
+  constructor(
+    options: SessionOptions,
+    private readonly environment: Environment,
+    dialer: Dialer,
+    private readonly listener: SessionListener,
+  ) {
+    this.outageTimeoutMs = options.outageTimeoutMs;
+    this.secret = environment.randomBytes(32).toString('hex');
+    this.link = new Link({
+      environment,
+      dialer,
+      namespace: 'client',
+      handshake: () => ({
+        protocol: PROTOCOL_VERSION,
+        token: options.token,
+        clientSecret: this.secret,
+        description: options.description.slice(0, 256),
+        ...(options.volume === undefined ? {} : { volume: options.volume }),
+      }),
+      greet: (connection) => this.greet(connection),
+      onUp: () => listener.connection(true, ''),
+      onDown: (reason) => {
+        this.endLease();
+        listener.connection(false, reason);
+      },
+    });
+  }
+
+  /** @throws {HoldfastError} UNREACHABLE after waitMs; UNAUTHORIZED, PROTOCOL_VERSION, ENOENT (no such volume) at once */
+  async start(waitMs: number): Promise<void> {
+    this.link.start();
+    try {
+      await this.link.open(waitMs);
+    } catch (error) {
+      this.close('gave up');
+      throw error;
+    }
+    this.scheduleRenewal();
+  }
+
+  close(reason: string): void {
+    this.renewTimer?.cancel();
+    this.endLease();
+    this.link.close(reason);
+  }
+
+  get isConnected(): boolean {
+    return this.link.current !== undefined;
+  }
+
+  /** True while answers from caches are as good as the coordinator's. */
+  get isLeaseValid(): boolean {
+    return this.environment.monotonicMs() < this.leaseUntilMs;
+  }
+
+  /**
+   * Asks the coordinator; waits for it up to the outage deadline.
+   * @throws {HoldfastError} what it answers; UNREACHABLE or DEADLINE (both EIO) after the deadline; SESSION_LOST when the reply to a change can never be known
+   */
+  async call<M extends keyof ClientCalls>(
+    method: M,
+    args: RequestOf<ClientCalls, M>,
+    options: CallOptions = {},
+  ): Promise<ReplyOf<ClientCalls, M>> {
+    const { environment } = this;
+    const untilMs = environment.monotonicMs() + (options.waitMs ?? this.outageTimeoutMs);
+    const isChange = clientCalls[method].changes;
+    let request: number | undefined;
+    let sentIn: number | undefined;
+    let pauseMs = FIRST_PAUSE_MS;
+    for (;;) {
+      let connection: Connection;
+      try {
+        connection = this.link.current ?? (await this.link.open(untilMs - environment.monotonicMs()));
+      } catch (error) {
+        if (request !== undefined && sentIn === this.number) this.unanswered.delete(request);
+        throw error;
+      }
+      if (options.session !== undefined && options.session !== this.number) throw sessionLost();
+      let frame: CallFrame;
+      if (isChange) {
+        if (request === undefined || sentIn !== this.number) {
+          // Sent in a session that is gone: whether it was applied cannot be known, and sending it as a new request could apply it twice.
+          if (request !== undefined) throw sessionLost();
+          request = this.nextRequest++;
+          sentIn = this.number;
+          this.unanswered.add(request);
+        }
+        const [lowest] = this.unanswered;
+        frame = { method, request, answeredBelow: lowest ?? request, args };
+      } else frame = { method, args };
+      try {
+        const leftMs = untilMs - environment.monotonicMs();
+        const reply = await connection.call(frame, Math.max(1000, Math.min(leftMs, DEFAULT_CALL_TIMEOUT_MS)));
+        if (request !== undefined) this.unanswered.delete(request);
+        return reply as ReplyOf<ClientCalls, M>;
+      } catch (error) {
+        const mayRepeat = isCode(error, 'UNREACHABLE', 'DEADLINE', 'NOT_READY', 'OVERLOADED');
+        if (!mayRepeat || environment.monotonicMs() >= untilMs) {
+          if (request !== undefined && sentIn === this.number) this.unanswered.delete(request);
+          if (isCode(error, 'SESSION_LOST') && sentIn === this.number) this.lose();
+          throw error;
+        }
+        if (this.link.current === connection) {
+          await sleep(environment, pauseMs);
+          pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+        }
+      }
+    }
+  }
+
+  /** A fresh permit, when a node has called the one we hold too old. */
+  renewPermit(): Promise<void> {
+    this.renewal ??= this.renew().finally(() => {
+      this.renewal = undefined;
+    });
+    return this.renewal;
+  }
+
+  private async greet(connection: Connection): Promise<void> {
+    connection.onCall = (frame) => this.serve(frame);
+    connection.onPush = (frame) => this.pushed(frame);
+    const sentMs = this.environment.monotonicMs();
+    const welcome = (await connection.call({ method: 'hello', args: {} }, HELLO_TIMEOUT_MS)) as Welcome;
+    if (this.isKnown && !welcome.resumed) {
+      this.lose();
+      throw new HoldfastError('UNREACHABLE', 'the coordinator has forgotten this session; a new one is started');
+    }
+    this.isKnown = true;
+    this.welcome = welcome;
+    this.permit = welcome.permit;
+    this.unansweredRenewals = 0;
+    this.endLease();
+    this.leaseUntilMs = sentMs + LEASE_MS;
+    this.listener.nodesChanged(welcome.nodes);
+  }
+
+  /** Starts a new session: a new secret, numbers from 1. */
+  private lose(): void {
+    this.number++;
+    this.isKnown = false;
+    this.secret = this.environment.randomBytes(32).toString('hex');
+    this.nextRequest = 1;
+    this.unanswered.clear();
+    this.endLease();
+    this.listener.lost();
+    this.link.drop('session lost');
+  }
+
+  private endLease(): void {
+    this.leaseUntilMs = Number.NEGATIVE_INFINITY;
+    this.listener.forget();
+  }
+
+  private scheduleRenewal(): void {
+    this.renewTimer = this.environment.setTimer(LEASE_RENEW_INTERVAL_MS, () => {
+      this.scheduleRenewal();
+      if (!this.link.current) return;
+      if (this.unansweredRenewals >= RENEWALS_UNANSWERED) {
+        this.link.drop('the coordinator does not answer');
+        return;
+      }
+      this.renew().catch(() => {}); // The next one is sent soon; a lost connection is noticed by the link.
+    });
+  }
+
+  private async renew(): Promise<void> {
+    const connection = this.link.current;
+    if (!connection) return;
+    const sentMs = this.environment.monotonicMs();
+    this.unansweredRenewals++;
+    const reply = (await connection.call({ method: 'renew', args: {} }, RENEW_TIMEOUT_MS)) as ReplyOf<ClientCalls, 'renew'>;
+    if (this.link.current !== connection) return;
+    this.unansweredRenewals = 0;
+    this.permit = reply.permit;
+    // A lease that had lapsed does not come back with its caches: meanwhile changes were made without asking us.
+    if (!this.isLeaseValid) this.endLease();
+    this.leaseUntilMs = Math.max(this.leaseUntilMs, sentMs + LEASE_MS);
+  }
+
+  private serve(frame: CallFrame): Promise<unknown> {
+    if (frame.method !== 'recall') return Promise.reject(new HoldfastError('BAD_MESSAGE', `clients do not serve ${frame.method}`));
+    const parsed = clientServes.recall.request.safeParse(frame.args);
+    if (!parsed.success) return Promise.reject(new HoldfastError('BAD_MESSAGE', 'malformed recall'));
+    return Promise.resolve({ holding: this.listener.recalled(parsed.data.inodes) });
+  }
+
+  private pushed(frame: PushFrame): void {
+    if (frame.topic === 'nodes') {
+      const nodes = frame.data as readonly NodeContact[];
+      if (this.welcome) this.welcome = { ...this.welcome, nodes };
+      this.listener.nodesChanged(nodes);
+    } else if (frame.topic === 'unlocked') this.listener.unlocked(frame.data as readonly InodeId[]);
+    else if (frame.topic === 'volume') {
+      const volume = frame.data as VolumeSettings;
+      if (this.welcome) this.welcome = { ...this.welcome, volume };
+      this.listener.volumeChanged(volume);
+    }
+  }
+}
+
+const sessionLost = (): HoldfastError =>
+  new HoldfastError('SESSION_LOST', 'this client was away for too long and its session was forgotten; open the file again');

@@ -1,0 +1,151 @@
+/** Chunks of one file that lie at nodes, perhaps only in their memory, since the last sync; and how they are made stable. */
+import type { ChunkId, ChunkLocation, NodeId } from '../protocol/entities.js';
+import { sleep } from '../protocol/environment.js';
+import { HoldfastError, isCode } from '../protocol/errors.js';
+import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
+import type { ClientCore } from './core.js';
+import type { PendingChunk } from './file-writer.js';
+
+/** Nodes make everything stable within half a second by themselves, so the oldest of very many need no reminder. */
+const MAX_CHUNKS = 20_000;
+const SYNC_TIMEOUT_MS = 20_000;
+const TRY_FOR_MS = 5000;
+const PAUSE_MS = 100;
+
+export class UnsyncedChunks {
+  private chunks = new Map<ChunkId, readonly NodeId[]>();
+
+  constructor(private readonly core: ClientCore) {}
+
+  get isEmpty(): boolean {
+    return this.chunks.size === 0;
+  }
+
+  /** Just uploaded, or found to exist (then somebody else may have uploaded it a moment ago). */
+  note(chunk: PendingChunk): void {
+    const nodes = chunk.present?.nodes ?? [...chunk.receipts].filter(([, receipt]) => !receipt.isDurable).map(([node]) => node);
+    if (nodes.length === 0) return;
+    this.add(chunk.id, nodes);
+  }
+
+  noteLocations(locations: readonly ChunkLocation[]): void {
+    for (const { chunk, nodes } of locations) this.add(chunk, nodes);
+  }
+
+  /**
+   * Makes all of them stable at every node that is there, and at as many as P1 wants.
+   * @param pending chunks whose bytes are still here
+   * @throws {HoldfastError} EIO when a chunk cannot be made stable at enough nodes; then nothing is forgotten
+   */
+  async sync(pending: Iterable<PendingChunk>): Promise<void> {
+    const asked = this.chunks;
+    if (asked.size === 0) return;
+    this.chunks = new Map();
+    try {
+      const stable = await this.askNodes(asked);
+      const wanted = Math.max(1, Math.min(this.core.volume.copies, 2, this.core.pool.writableCount));
+      const short = [...asked.keys()].filter((chunk) => (stable.get(chunk)?.length ?? 0) < wanted);
+      if (short.length > 0) await this.rescue(short, asked, stable, wanted, pending);
+    } catch (error) {
+      for (const [chunk, nodes] of asked) this.add(chunk, nodes);
+      throw error;
+    }
+  }
+
+  private add(chunk: ChunkId, nodes: readonly NodeId[]): void {
+    const known = this.chunks.get(chunk);
+    this.chunks.set(chunk, known ? [...new Set([...known, ...nodes])] : nodes);
+    if (this.chunks.size <= MAX_CHUNKS) return;
+    const [oldest] = this.chunks.keys();
+    if (oldest !== undefined) this.chunks.delete(oldest);
+  }
+
+  /** Which nodes hold each chunk on stable storage now. */
+  private async askNodes(asked: ReadonlyMap<ChunkId, readonly NodeId[]>): Promise<Map<ChunkId, NodeId[]>> {
+    const byNode = new Map<NodeId, ChunkId[]>();
+    for (const [chunk, nodes] of asked) {
+      for (const node of nodes) {
+        const list = byNode.get(node);
+        if (list) list.push(chunk);
+        else byNode.set(node, [chunk]);
+      }
+    }
+    const stable = new Map<ChunkId, NodeId[]>();
+    await Promise.all(
+      [...byNode].map(async ([node, ids]) => {
+        for (let at = 0; at < ids.length; at += MAX_IDS_PER_CALL) {
+          const page = ids.slice(at, at + MAX_IDS_PER_CALL);
+          const missing = await this.askNode(node, page);
+          for (const chunk of page) {
+            if (missing.has(chunk)) continue;
+            const nodes = stable.get(chunk);
+            if (nodes) nodes.push(node);
+            else stable.set(chunk, [node]);
+          }
+        }
+      }),
+    );
+    return stable;
+  }
+
+  /** What this node cannot vouch for. A node that does not answer vouches for nothing. */
+  private async askNode(node: NodeId, chunks: readonly ChunkId[]): Promise<Set<ChunkId>> {
+    const { environment, pool, session } = this.core;
+    const untilMs = environment.monotonicMs() + TRY_FOR_MS;
+    for (;;) {
+      const contact = pool.contact(node);
+      const peer = pool.peer(node);
+      if (!peer || !contact || contact.state === 'down' || contact.state === 'removed') return new Set(chunks);
+      try {
+        const { missing } = await peer.sync(chunks, { permit: session.permit, timeoutMs: SYNC_TIMEOUT_MS });
+        for (const chunk of missing) this.report(chunk, node);
+        return new Set(missing);
+      } catch (error) {
+        if (isCode(error, 'PERMIT_EXPIRED')) await session.renewPermit();
+        // With others to go to there is no point in waiting long for a node that has died.
+        if (environment.monotonicMs() >= untilMs || contact.state === 'suspect' || pool.writableCount > this.core.volume.copies)
+          return new Set(chunks);
+        await sleep(environment, PAUSE_MS);
+      }
+    }
+  }
+
+  private report(chunk: ChunkId, node: NodeId): void {
+    this.core.session.call('reportReplica', { chunk, node, problem: 'missing' }).catch(() => {}); // Only a hint to the coordinator.
+  }
+
+  /** Chunks that too few nodes vouch for are stored durably on other nodes, from our own bytes or from a replica. */
+  private async rescue(
+    short: readonly ChunkId[],
+    asked: ReadonlyMap<ChunkId, readonly NodeId[]>,
+    stable: ReadonlyMap<ChunkId, readonly NodeId[]>,
+    wanted: number,
+    pending: Iterable<PendingChunk>,
+  ): Promise<void> {
+    const here = new Map<ChunkId, PendingChunk>();
+    for (const chunk of pending) here.set(chunk.id, chunk);
+    const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
+    for (const id of short) {
+      const parts = here.get(id)?.parts ?? (await this.fetch(id, asked.get(id) ?? []));
+      const receipts: PendingChunk['receipts'] = new Map();
+      await this.core.uploader.upload([{ id, parts, receipts }], { durable: true, untilMs });
+      if (new Set([...(stable.get(id) ?? []), ...receipts.keys()]).size < wanted)
+        throw new HoldfastError('EIO', `chunk ${id.slice(0, 12)} is on too few disks to call it safe; see "holdfast status"`);
+      const pendingChunk = here.get(id);
+      if (pendingChunk) for (const [node, receipt] of receipts) pendingChunk.receipts.set(node, receipt);
+    }
+  }
+
+  private async fetch(id: ChunkId, nodes: readonly NodeId[]): Promise<readonly Buffer[]> {
+    const { pool, session } = this.core;
+    for (const node of pool.readOrder(nodes)) {
+      try {
+        const encoded = await pool.peer(node)?.get(id, 'all', { permit: session.permit, timeoutMs: 4000 });
+        if (encoded) return [encoded]; // The node that stores it checks every byte against the id.
+      } catch {
+        // The next replica may have it.
+      }
+    }
+    throw new HoldfastError('EIO', `chunk ${id.slice(0, 12)} was written but no node has it any more; write the file again`);
+  }
+}
