@@ -68,6 +68,11 @@ export class ChunkService {
     this.membership = membership;
   }
 
+  /** What every heartbeat brings. */
+  renew(generation: number, revokedClients: readonly string[]): void {
+    if (this.membership) this.membership = { ...this.membership, generation, revokedClients: new Set(revokedClients) };
+  }
+
   /** @throws {HoldfastError} NOT_READY, UNAUTHORIZED, PERMIT_EXPIRED, FORBIDDEN */
   authorize(permit: string, access: 'read' | 'write'): Permit {
     const membership = this.member();

@@ -58,6 +58,8 @@ export interface ChunkStore {
   describe(id: ChunkId): Promise<InventoryItem | undefined>;
   /** Ids in ascending order after `after` ('' starts). Chunks whose header cannot be read are left out (a scrub finds them). */
   list(after: ChunkId | '', limit: number): Promise<{ items: InventoryItem[]; isLast: boolean }>;
+  /** Ids alone, ascending, readable or not. From memory. */
+  idsAfter(after: ChunkId | '', limit: number): { ids: ChunkId[]; isLast: boolean };
   /** Resolves when every named chunk that is there is on stable storage; returns those that are not there (any more). */
   sync(ids: readonly ChunkId[]): Promise<ChunkId[]>;
   /** True when it was there. Works on a full disk. */

@@ -159,6 +159,10 @@ export class DiskChunkStore implements ChunkStore {
     return { items: items.filter((item) => item !== undefined), isLast };
   }
 
+  idsAfter(after: ChunkId | '', limit: number): { ids: ChunkId[]; isLast: boolean } {
+    return this.index.page(after, limit);
+  }
+
   async sync(ids: readonly ChunkId[]): Promise<ChunkId[]> {
     const logs = new Map<SmallLogFile, number>();
     const inFiles: ChunkId[] = [];

@@ -69,6 +69,9 @@ export class FaultyChunkStore implements ChunkStore {
   list(after: ChunkId | '', limit: number): Promise<{ items: InventoryItem[]; isLast: boolean }> {
     return this.inner.list(after, limit);
   }
+  idsAfter(after: ChunkId | '', limit: number): { ids: ChunkId[]; isLast: boolean } {
+    return this.inner.idsAfter(after, limit);
+  }
   sync(ids: readonly ChunkId[]): Promise<ChunkId[]> {
     return this.inner.sync(ids);
   }

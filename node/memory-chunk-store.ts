@@ -77,6 +77,10 @@ export class MemoryChunkStore implements ChunkStore {
     return { items: items.filter((item) => item !== undefined), isLast };
   }
 
+  idsAfter(after: ChunkId | '', limit: number): { ids: ChunkId[]; isLast: boolean } {
+    return this.index.page(after, limit);
+  }
+
   async sync(ids: readonly ChunkId[]): Promise<ChunkId[]> {
     const missing: ChunkId[] = [];
     for (const id of ids) {
