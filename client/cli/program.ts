@@ -1,5 +1,5 @@
 /** The commander tree: every command, its options and examples. What a command does is in commands/, loaded when it is asked for. */
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type CommonOptions, Context } from './context.js';
 import { CliError, EXIT, exitCodeHelp, tellError } from './exit-codes.js';
 
@@ -17,6 +17,15 @@ const seconds = (text: string): number => number(0, 86_400)(text) * 1000;
 function exit(code: number | undefined): void {
   if (code !== undefined) process.exitCode = code;
 }
+
+/** They parse their own arguments (parts.ts); here for the list alone. */
+const programs: Readonly<Record<string, string>> = {
+  coordinator: 'run the coordinator',
+  mount: 'show the cluster as a folder: mount DIR',
+  tui: 'the live admin screen',
+  recover: "make a lost coordinator's data again from what the nodes keep",
+  restore: "make a coordinator's data from a backup",
+};
 
 /** Adds the options that every command takes. */
 const common = (command: Command): Command =>
@@ -114,6 +123,198 @@ export function buildProgram(): Command {
     async () => (await import('./commands/status.js')).check,
   );
 
+  group = 'What happened, and what is being done:';
+  add(
+    program,
+    'events',
+    'what happened lately',
+    ['events', 'events -f --level warn', 'events --json --after 120'],
+    async () => (await import('./commands/events.js')).events,
+    (c) =>
+      c
+        .option('-f, --follow', 'and what happens from now on')
+        .addOption(new Option('--level <level>', 'only this level and worse').choices(['info', 'warn', 'error']))
+        .option('--last <n>', 'how many of the past (default 30)', number(0, 1e6))
+        .option('--after <sequence>', 'only those after this one', number(0, 1e15)),
+  );
+  add(
+    program,
+    'jobs',
+    'repairs, drains, scrubs and their progress',
+    ['jobs', 'jobs --cancel J-7'],
+    async () => (await import('./commands/events.js')).jobs,
+    (c) => c.option('--cancel <job>', 'stop a job'),
+  );
+
+  group = 'Files, without a mount:';
+  add(
+    program,
+    'upload <file...>',
+    'local files into the cluster; with more than one argument the last is the PATH they go to',
+    ['upload film.mkv', 'upload -r photos /archive/', 'tar c src | holdfast upload - /src.tar'],
+    async () => (await import('./commands/upload.js')).upload,
+    (c) =>
+      c
+        .option('-r, --recursive', 'directories with everything in them')
+        .option('--to <path>', 'where to; then every argument is a file to upload')
+        .option('--parallel <n>', 'files at once (default 4)', number(1, 64))
+        .option('--force', 'also what is there already and looks the same')
+        .option('--no-verify', 'do not read back and compare'),
+  );
+  add(
+    program,
+    'download <path...>',
+    'files of the cluster to this machine',
+    ['download /film.mkv', 'download -r /photos --output /backup/', 'download /src.tar --output - | tar x'],
+    async () => (await import('./commands/download.js')).download,
+    (c) =>
+      c
+        .option('-o, --output <file>', 'file, directory, or "-" for standard output (default: here)')
+        .option('-r, --recursive', 'directories with everything in them')
+        .option('--parallel <n>', 'files at once (default 4)', number(1, 64))
+        .option('--force', 'replace what is there'),
+  );
+  add(
+    program,
+    'list [path]',
+    'what a directory holds',
+    ['list -l /photos', 'list -r --json /'],
+    async () => (await import('./commands/files.js')).list,
+    (c) => c.alias('ls').option('-l, --long', 'with size, owner and time').option('-r, --recursive', 'and everything below'),
+  );
+  add(
+    program,
+    'cat <path...>',
+    'the bytes of files on standard output',
+    ['cat /notes.txt'],
+    async () => (await import('./commands/files.js')).cat,
+  );
+  add(
+    program,
+    'delete <path...>',
+    'delete files or trees',
+    ['delete /old.txt', 'delete -r --dry-run /build', 'delete -r --yes /build'],
+    async () => (await import('./commands/files.js')).remove,
+    (c) =>
+      c
+        .alias('rm')
+        .option('-r, --recursive', 'directories with everything in them')
+        .option('-f, --force', 'no error when it is not there, no question')
+        .option('-n, --dry-run', 'only say what would be deleted')
+        .option('-y, --yes', 'do not ask'),
+  );
+  add(
+    program,
+    'mkdir <path...>',
+    'make directories',
+    ['mkdir -p /a/b/c'],
+    async () => (await import('./commands/files.js')).mkdir,
+    (c) => c.option('-p, --parents', 'with those above; no error when it is there'),
+  );
+  add(
+    program,
+    'move <from> <to>',
+    'rename or move, replacing what is there',
+    ['move /a.txt /b.txt', 'move /a.txt /archive/'],
+    async () => (await import('./commands/files.js')).move,
+    (c) => c.alias('mv').option('-n, --no-replace', 'fail when the target is there'),
+  );
+  add(program, 'shell', 'a prompt inside the cluster', ['shell'], async () => (await import('./commands/shell.js')).shell);
+
+  group = 'Administration:';
+  const node = program
+    .command('node')
+    .helpGroup(group)
+    .description('list nodes, move data off them, forget them (or run a node: node --data DIR ...)');
+  const actions = () => import('./commands/actions.js');
+  add(node, 'ls', 'the nodes', ['node ls'], async () => (await actions()).nodeList);
+  add(
+    node,
+    'drain <node>',
+    'move everything off a node, so that it can be taken away',
+    ['node drain n2 --wait', 'node drain n2 --dry-run'],
+    async () => (await actions()).drain,
+    (c) => c.option('--wait', 'return when it may be removed').option('-n, --dry-run', 'only say how much would move'),
+  );
+  add(node, 'undrain <node>', 'take a drain back', ['node undrain n2'], async () => (await actions()).undrain);
+  add(
+    node,
+    'remove <node>',
+    'forget a node; refused while it has the last copy of something',
+    ['node remove n2'],
+    async () => (await actions()).remove,
+    (c) => c.option('--even-if-data-is-lost <node>', 'repeat the name of the node to lose what only it has'),
+  );
+  add(
+    node,
+    'scrub [node]',
+    'have one node, or all, read and check everything they hold',
+    ['node scrub', 'node scrub n1 --stop'],
+    async () => (await actions()).scrub,
+    (c) => c.option('--stop', 'stop it'),
+  );
+  add(
+    program,
+    'repair',
+    'start repairing at once, or set how hard it works',
+    ['repair', 'repair --speed urgent'],
+    async () => (await actions()).repair,
+    (c) => c.addOption(new Option('--speed <speed>', 'how much of the machines repairs may take').choices(['gentle', 'normal', 'urgent'])),
+  );
+  add(
+    program,
+    'rebalance [action]',
+    'even out the nodes: start (default), pause, resume, cancel',
+    ['rebalance', 'rebalance pause'],
+    async () => (await actions()).rebalance,
+  );
+  add(program, 'copies <n>', 'how many nodes keep each chunk of a volume', ['copies 3'], async () => (await actions()).copies);
+  add(
+    program,
+    'backup <file>',
+    'save all metadata to a file here',
+    ['backup /safe/holdfast-2026-11-21'],
+    async () => (await import('./commands/backup.js')).backup,
+    (c) => c.option('--force', 'replace the file'),
+  );
+  add(
+    program,
+    'unmount <dir>',
+    'save everything and take a mount down',
+    ['unmount ~/holdfast'],
+    async () => (await import('./commands/unmount.js')).unmount,
+    (c) => c.option('--lazy', 'also while it is in use'),
+  );
+  for (const [name, what] of Object.entries(programs))
+    program.command(name).helpGroup('Programs (each has its own --help):').description(what);
+
+  group = 'Help:';
+  add(
+    program,
+    'doctor',
+    'look at everything Holdfast needs, and say what is missing',
+    ['doctor'],
+    async () => (await import('./commands/doctor.js')).doctor,
+  );
+  add(
+    program,
+    'bench',
+    'a quick measure of the cluster',
+    ['bench --size 512'],
+    async () => (await import('./commands/bench.js')).bench,
+    (c) =>
+      c
+        .option('--size <MiB>', 'bytes written and read (default 256)', number(1, 1e6))
+        .option('--files <n>', 'small files (default 500)', number(1, 1e6)),
+  );
+  add(
+    program,
+    'completion <shell>',
+    'print the completion script for bash, zsh or fish',
+    ['completion bash'],
+    async () => (await import('./commands/completion.js')).completion,
+  );
+
   return program;
 }
 
@@ -158,6 +359,7 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     for (const child of command.commands) prepare(child);
   };
   prepare(program);
+  if (argv[0] === '__complete') return completeQuietly(program, argv.slice(1));
   try {
     if (argv.length === 0) {
       program.outputHelp();
@@ -169,4 +371,17 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     if (!(error instanceof CommanderError)) throw error;
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   }
+}
+
+/** For the shells: never an error, and remote names only when they come within 300 ms. */
+async function completeQuietly(program: Command, words: readonly string[]): Promise<void> {
+  setTimeout(() => process.exit(0), 300).unref();
+  const context = new Context({ quiet: true, timeout: 300 });
+  try {
+    const { complete } = await import('./commands/completion.js');
+    await complete(context, program, words);
+  } catch {
+    // No cluster, no candidates.
+  }
+  process.exit(0);
 }
