@@ -50,14 +50,17 @@ export class Locks {
   onUnlocked: ((inode: InodeId, clients: Iterable<ClientId>) => void) | undefined;
 
   constructor(private readonly tree: FileTree) {
-    tree.state.onChange('locks', (key, before, after) => {
-      const client = key.split(':', 3)[2] as ClientId;
-      const keys = this.byClient.get(client) ?? new Set();
-      if (after) keys.add(key);
-      else if (before) keys.delete(key);
-      if (keys.size > 0) this.byClient.set(client, keys);
-      else this.byClient.delete(client);
-    });
+    for (const [key, row] of tree.state.table('locks').all()) this.index(key, undefined, row);
+    tree.state.onChange('locks', (key, before, after) => this.index(key, before, after));
+  }
+
+  private index(key: string, before: LockRow | undefined, after: LockRow | undefined): void {
+    const client = key.split(':', 3)[2] as ClientId;
+    const keys = this.byClient.get(client) ?? new Set();
+    if (after) keys.add(key);
+    else if (before) keys.delete(key);
+    if (keys.size > 0) this.byClient.set(client, keys);
+    else this.byClient.delete(client);
   }
 
   private conflict(caller: ClientCaller, request: LockRequest): { pid: number; range: Range } | undefined {

@@ -93,6 +93,7 @@ export interface ClusterOptions {
 /** What the keeper of the cluster gets from the coordinator. */
 export interface ClusterContext {
   readonly environment: Environment;
+  /** Loaded already: an index of one's own begins with a walk over the table, then follows by `onChange`. */
   readonly state: State;
   readonly options: ClusterOptions;
   readonly notices: Notices;
