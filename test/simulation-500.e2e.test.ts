@@ -1,0 +1,16 @@
+/** The simulation over many seeds: 500 in every run, 10,000 with HOLDFAST_SOAK=1. */
+import { describe, expect, it } from 'vitest';
+import { reportOf, runSeeds } from './simulation/seeds.js';
+
+const isSoak = process.env.HOLDFAST_SOAK === '1';
+const seedCount = isSoak ? 10_000 : 500;
+const first = 1000;
+
+describe(`${seedCount} simulated clusters`, () => {
+  it('keep their promises, and every kind of fault has struck', { timeout: isSoak ? 14_400_000 : 600_000 }, async () => {
+    const report = await runSeeds(first, seedCount);
+    expect(report.failed.map(reportOf)).toEqual([]);
+    expect(report.seeds).toBe(seedCount);
+    expect(report.neverInjected).toEqual([]);
+  });
+});

@@ -1,0 +1,110 @@
+/**
+ * What the bytes of one file may be. The file is written by one program at a time, so its history is a line of versions; how far back on that
+ * line a reader may find it depends on what was promised: nobody sees anything older than the last flush that returned (P2), and after a power
+ * loss nothing older than the last sync that returned (P1). Everything newer may be there or not, but as whole writes (P7).
+ */
+export type Certainty = 'exact' | 'flushed' | 'synced';
+
+let nextId = 1;
+
+export class FileModel {
+  readonly id = nextId++;
+  versions: Buffer[] = [Buffer.alloc(0)];
+  /** Index of the oldest version a reader elsewhere may see. */
+  flushed = 0;
+  /** Index of the oldest version there may be after a power loss. */
+  synced = 0;
+  /** An operation on it ended without an answer: nobody touches it until the next verification. */
+  isPoisoned = false;
+  /** Data may still be in a client's memory. */
+  certainty: Certainty = 'exact';
+  lastChangeMs = 0;
+
+  get latest(): Buffer {
+    return this.versions[this.versions.length - 1] as Buffer;
+  }
+  get sizeBytes(): number {
+    return this.latest.length;
+  }
+  get isDirty(): boolean {
+    return this.flushed < this.versions.length - 1;
+  }
+
+  private push(bytes: Buffer, nowMs: number): void {
+    this.versions.push(bytes);
+    this.lastChangeMs = nowMs;
+    this.forgetOld();
+  }
+  write(offset: number, data: Buffer, nowMs: number): void {
+    const next = Buffer.alloc(Math.max(this.sizeBytes, offset + data.length));
+    this.latest.copy(next);
+    data.copy(next, offset);
+    this.push(next, nowMs);
+  }
+  truncate(sizeBytes: number, nowMs: number): void {
+    const next = Buffer.alloc(sizeBytes);
+    this.latest.copy(next, 0, 0, sizeBytes);
+    this.push(next, nowMs);
+  }
+  punch(offset: number, length: number, nowMs: number): void {
+    const next = Buffer.from(this.latest);
+    next.fill(0, Math.min(offset, next.length), Math.min(offset + length, next.length));
+    this.push(next, nowMs);
+  }
+  /** Which version a flush that is asked for now will have made visible. */
+  get mark(): number {
+    return this.base + this.versions.length - 1;
+  }
+  flushedTo(mark: number): void {
+    this.flushed = Math.max(this.flushed, mark - this.base);
+    this.forgetOld();
+  }
+  syncedTo(mark: number): void {
+    this.synced = Math.max(this.synced, mark - this.base);
+    this.flushedTo(mark);
+  }
+  /** What is known for sure after everything has healed. */
+  settleAs(bytes: Buffer): void {
+    this.base += this.versions.length;
+    this.versions = [bytes];
+    this.flushed = 0;
+    this.synced = 0;
+    this.isPoisoned = false;
+    this.certainty = 'exact';
+  }
+  private base = 0;
+  private forgetOld(): void {
+    const oldest = Math.min(this.flushed, this.synced);
+    if (oldest === 0) return;
+    this.versions.splice(0, oldest);
+    this.base += oldest;
+    this.flushed -= oldest;
+    this.synced -= oldest;
+  }
+
+  /** Undefined when a reader may see these bytes; otherwise what is wrong with them. */
+  judge(bytes: Buffer, certainty: Certainty): string | undefined {
+    const from = certainty === 'exact' ? this.versions.length - 1 : certainty === 'flushed' ? this.flushed : this.synced;
+    for (let at = this.versions.length - 1; at >= from; at--) if ((this.versions[at] as Buffer).equals(bytes)) return undefined;
+    return this.difference(bytes, from);
+  }
+
+  private difference(bytes: Buffer, from: number): string {
+    const allowed = this.versions.slice(from);
+    const sizes = [...new Set(allowed.map((one) => one.length))];
+    const old = this.versions.slice(0, from).findIndex((one) => one.equals(bytes));
+    let wrongAt = -1;
+    let wrongBytes = 0;
+    for (let at = 0; at < bytes.length; at++) {
+      if (allowed.some((one) => at < one.length && one[at] === bytes[at])) continue;
+      if (wrongAt < 0) wrongAt = at;
+      wrongBytes++;
+    }
+    const stale = old >= 0 ? `; it is the older version ${old - from} before what was promised` : '';
+    const where =
+      wrongAt >= 0
+        ? `${wrongBytes} bytes are of none of them, the first at ${wrongAt} (${bytes.subarray(wrongAt, wrongAt + 8).toString('hex')}, latest ${this.latest.subarray(wrongAt, wrongAt + 8).toString('hex')})`
+        : 'each byte is of one of them, but no version is whole';
+    return `${bytes.length} bytes are none of ${allowed.length} allowed versions (sizes ${sizes.join(', ')}): ${where}${stale}`;
+  }
+}

@@ -1,0 +1,127 @@
+import { describe, expect, it } from 'vitest';
+import { FileModel } from './file-model.js';
+import { Random } from './random.js';
+import { exchange, move, put, remove, type Tree, TreeModel } from './tree-model.js';
+import { World } from './world.js';
+
+const bytes = (text: string): Buffer => Buffer.from(text);
+
+describe('what a file may hold', () => {
+  it('is the last version for its writer, and nothing else', () => {
+    const file = new FileModel();
+    file.write(0, bytes('aaaa'), 0);
+    file.write(2, bytes('bb'), 0);
+    expect(file.judge(bytes('aabb'), 'exact')).toBeUndefined();
+    expect(file.judge(bytes('aaaa'), 'exact')).toBeDefined();
+  });
+
+  it('is anything since the last flush for others, as whole writes', () => {
+    const file = new FileModel();
+    file.write(0, bytes('aaaa'), 0);
+    file.flushedTo(file.mark);
+    file.write(0, bytes('bbbb'), 0);
+    expect(file.judge(bytes('aaaa'), 'flushed')).toBeUndefined();
+    expect(file.judge(bytes('bbbb'), 'flushed')).toBeUndefined();
+    expect(file.judge(bytes('aabb'), 'flushed')).toMatch(/no version is whole/);
+    expect(file.judge(bytes(''), 'flushed')).toBeDefined();
+  });
+
+  it('goes back to the last sync at most after a loss of power', () => {
+    const file = new FileModel();
+    file.write(0, bytes('aaaa'), 0);
+    file.syncedTo(file.mark);
+    file.write(0, bytes('bbbb'), 0);
+    file.flushedTo(file.mark);
+    file.truncate(1, 0);
+    expect(file.judge(bytes('aaaa'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes('b'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes(''), 'synced')).toBeDefined();
+    expect(file.judge(bytes('aaaa'), 'flushed')).toMatch(/older version/);
+  });
+
+  it('keeps a mark right when older versions are forgotten meanwhile', () => {
+    const file = new FileModel();
+    file.write(0, bytes('a'), 0);
+    const mark = file.mark;
+    file.write(0, bytes('b'), 0);
+    file.syncedTo(mark);
+    expect(file.judge(bytes('a'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes('b'), 'exact')).toBeUndefined();
+    expect(file.judge(bytes(''), 'synced')).toBeDefined();
+    file.punch(0, 1, 0);
+    expect(file.judge(Buffer.alloc(1), 'exact')).toBeUndefined();
+  });
+});
+
+describe('what names there may be', () => {
+  const file = () => ({ kind: 'file', file: new FileModel() }) as const;
+  const names = (trees: readonly Tree[]): string[] => trees.map((tree) => [...tree.keys()].sort().join(' ')).sort();
+
+  it('are exactly the answered ones, with and without each unanswered one', () => {
+    const model = new TreeModel();
+    model.answered(put('/a', file()));
+    model.unanswered(put('/b', file()), ['/b']);
+    model.answered(put('/c', file()));
+    expect(names(model.candidates())).toEqual(['/a /b /c', '/a /c']);
+    expect(model.isPoisoned('/b')).toBe(true);
+    expect(model.isPoisoned('/b/x')).toBe(true);
+    expect(model.isPoisoned('/c')).toBe(false);
+  });
+
+  it('may go back in order, but not behind the last sync, when the coordinator loses power', () => {
+    const model = new TreeModel();
+    model.answered(put('/a', file()));
+    const mark = model.mark;
+    model.answered(put('/b', file()));
+    model.answered(put('/c', file()));
+    model.durableTo(mark);
+    model.powerLost();
+    expect(names(model.candidates())).toEqual(['/a', '/a /b', '/a /b /c']);
+    // Asked before the loss, answered never: on top of any of them.
+    model.unanswered(remove('/a'), ['/a']);
+    expect(names(model.candidates())).toEqual(['', '/a', '/a /b', '/a /b /c', '/b', '/b /c']);
+  });
+
+  it('move with everything below them, and change places', () => {
+    const one = file();
+    let tree: Tree = new Map();
+    tree = put('/d', { kind: 'directory' })(tree);
+    tree = put('/d/x', one)(tree);
+    tree = move('/d', '/e')(tree);
+    expect([...tree.keys()].sort()).toEqual(['/e', '/e/x']);
+    expect(tree.get('/e/x')).toBe(one);
+    expect(put('/no/x', one)(tree)).toBe(tree);
+    expect(remove('/e')(tree)).toBe(tree);
+    const two = file();
+    tree = exchange('/e/x', '/y')(put('/y', two)(tree));
+    expect(tree.get('/y')).toBe(one);
+    expect(tree.get('/e/x')).toBe(two);
+  });
+});
+
+describe('the simulated world', () => {
+  it('lets events come in order of time, and gives promises their turn in between', async () => {
+    const world = new World(1);
+    const seen: string[] = [];
+    world.schedule(20, '', () => seen.push('late'));
+    world.schedule(10, '', () => {
+      void Promise.resolve()
+        .then(() => {})
+        .then(() => seen.push('promise'));
+    });
+    const cancelled = world.schedule(15, '', () => seen.push('never'));
+    cancelled.cancel();
+    await world.runFor(30);
+    expect(seen).toEqual(['promise', 'late']);
+    expect(world.nowMs).toBe(1_000_030);
+  });
+
+  it('draws the same chance from the same seed', () => {
+    const draw = (seed: number): number[] => {
+      const random = new Random(seed);
+      return Array.from({ length: 20 }, () => random.int(1000));
+    };
+    expect(draw(5)).toEqual(draw(5));
+    expect(draw(5)).not.toEqual(draw(6));
+  });
+});

@@ -1,0 +1,136 @@
+/**
+ * What names may be in a directory that one program changes. A tree is a map from path to what is there; an operation is a function from tree to
+ * tree. From operations with and without answer follow the trees that may be found.
+ */
+import type { FileModel } from './file-model.js';
+
+export type TreeNode =
+  | { readonly kind: 'file'; readonly file: FileModel }
+  | { readonly kind: 'directory' }
+  | { readonly kind: 'symlink'; readonly target: string };
+export type Tree = ReadonlyMap<string, TreeNode>;
+/** Must leave the tree as it is when it does not fit. */
+export type TreeChange = (tree: Tree) => Tree;
+
+export const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
+export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+export const childrenOf = (tree: Tree, directory: string): string[] => [...tree.keys()].filter((path) => parentOf(path) === directory);
+const hasParent = (tree: Tree, path: string): boolean => parentOf(path) === '' || tree.get(parentOf(path))?.kind === 'directory';
+
+export const put =
+  (path: string, node: TreeNode): TreeChange =>
+  (tree) =>
+    hasParent(tree, path) ? new Map(tree).set(path, node) : tree;
+export const remove =
+  (path: string): TreeChange =>
+  (tree) => {
+    if (!tree.has(path) || childrenOf(tree, path).length > 0) return tree;
+    const next = new Map(tree);
+    next.delete(path);
+    return next;
+  };
+export const move =
+  (from: string, to: string): TreeChange =>
+  (tree) => {
+    const node = tree.get(from);
+    if (!node || !hasParent(tree, to) || from === to) return tree;
+    const next = new Map<string, TreeNode>();
+    for (const [path, one] of tree) {
+      if (path === to) continue;
+      if (path === from || path.startsWith(`${from}/`)) next.set(to + path.slice(from.length), one);
+      else if (!next.has(path)) next.set(path, one);
+    }
+    return next;
+  };
+export const exchange =
+  (a: string, b: string): TreeChange =>
+  (tree) => {
+    const atA = tree.get(a);
+    const atB = tree.get(b);
+    if (!atA || !atB) return tree;
+    return new Map(tree).set(a, atB).set(b, atA);
+  };
+
+interface Step {
+  readonly change: TreeChange;
+  readonly isAnswered: boolean;
+}
+
+const MAX_UNANSWERED = 6;
+
+export class TreeModel {
+  private base: Tree = new Map();
+  private steps: Step[] = [];
+  /** Steps before this one are on stable storage. */
+  private durable = 0;
+  /** Number of steps at the moments the coordinator lost power. */
+  private losses: number[] = [];
+  /** Paths an unanswered operation touched: left alone until the next verification. */
+  private readonly poisoned = new Set<string>();
+  /** The tree if every unanswered operation was not applied: right for all paths that are not poisoned. */
+  current: Tree = new Map();
+
+  isPoisoned(path: string): boolean {
+    for (const one of this.poisoned) if (path === one || path.startsWith(`${one}/`) || one.startsWith(`${path}/`)) return true;
+    return false;
+  }
+  get isTooUncertain(): boolean {
+    return this.losses.length > 0 || this.steps.filter((step) => !step.isAnswered).length >= MAX_UNANSWERED;
+  }
+  answered(change: TreeChange): void {
+    this.steps.push({ change, isAnswered: true });
+    this.current = change(this.current);
+  }
+  unanswered(change: TreeChange, paths: readonly string[]): void {
+    this.steps.push({ change, isAnswered: false });
+    for (const path of paths) this.poisoned.add(path);
+  }
+  /** To be given to `durableTo` when a sync asked for now returns. */
+  get mark(): number {
+    return this.steps.length;
+  }
+  durableTo(mark: number): void {
+    this.durable = Math.max(this.durable, mark);
+  }
+  /** Answered steps that are not synced may be undone, the last first. */
+  powerLost(): void {
+    this.losses.push(this.steps.length);
+  }
+
+  /** Every tree there may be. */
+  candidates(): Tree[] {
+    let before: Tree[] = [this.base];
+    const history: Tree[][] = [before];
+    for (const [at, step] of this.steps.entries()) {
+      const isAfterLoss = this.losses.some((loss) => loss <= at);
+      const from = this.losses.includes(at) ? distinct(history.slice(this.durable).flat()) : before;
+      const applied = from.map(step.change);
+      before = distinct(step.isAnswered && !isAfterLoss ? applied : [...applied, ...from]);
+      history.push(before);
+    }
+    if (this.losses.includes(this.steps.length)) before = distinct(history.slice(this.durable).flat());
+    return before;
+  }
+
+  settleAs(tree: Tree): void {
+    this.base = tree;
+    this.current = tree;
+    this.steps = [];
+    this.durable = 0;
+    this.losses = [];
+    this.poisoned.clear();
+  }
+}
+
+const keyOf = (tree: Tree): string =>
+  [...tree]
+    .map(([path, node]) => `${path}=${node.kind === 'file' ? node.file.id : node.kind === 'symlink' ? `>${node.target}` : '/'}`)
+    .sort()
+    .join('|');
+export const treeText = (tree: Tree): string => `{${keyOf(tree)}}`;
+
+function distinct(trees: readonly Tree[]): Tree[] {
+  const seen = new Map<string, Tree>();
+  for (const tree of trees) seen.set(keyOf(tree), tree);
+  return [...seen.values()];
+}
