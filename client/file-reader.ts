@@ -62,12 +62,17 @@ export class FileReader {
     return this.map.count;
   }
 
-  /** Our own commit was applied: the map follows it without asking, unless somebody else changed the file as well. */
+  /** Our own commit was applied: the map follows it without asking. */
   committed(stamp: Stamp, attributes: InodeAttributes, extents: readonly Extent[]): void {
-    this.seen = attributes;
+    this.changed(stamp, attributes, (map) => map.overlay(extents));
+  }
+
+  /** Our own change of the data was applied; `follow` does the same to the map, unless somebody else changed the file as well. */
+  changed(stamp: Stamp, attributes: InodeAttributes, follow: (map: ExtentMap) => void): void {
+    if (!this.seen || this.seen.change <= attributes.change) this.seen = attributes;
     if (!this.core.cache.isFresh(stamp, this.inode) || this.leaseNumber !== this.core.cacheNumber()) this.drop();
-    else if (this.dataVersion >= 0 && attributes.dataVersion > this.dataVersion) {
-      this.map.overlay(extents);
+    else if (this.dataVersion >= 0 && attributes.dataVersion >= this.dataVersion) {
+      follow(this.map);
       this.dataVersion = attributes.dataVersion;
     }
   }

@@ -101,6 +101,11 @@ export class FileWriter implements NewerBytes {
     return !this.overlay.isEmpty;
   }
 
+  /** dataVersion after our last commit; -1 when there was none. */
+  get committedVersion(): number {
+    return this.newest?.dataVersion ?? -1;
+  }
+
   /** Attributes with what is not committed yet. */
   overlayAttributes(attributes: InodeAttributes): InodeAttributes {
     const base = this.newest && this.newest.change > attributes.change ? this.newest : attributes;

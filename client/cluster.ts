@@ -1,0 +1,200 @@
+/** A connected client: joins session, caches, files, locks and nodes. The only place that knows all of them. */
+import type { Dialer } from '../protocol/call.js';
+import type { InodeAttributes, InodeId, NodeContact, VolumeSettings } from '../protocol/entities.js';
+import type { Environment } from '../protocol/environment.js';
+import { sleep } from '../protocol/environment.js';
+import { HoldfastError } from '../protocol/errors.js';
+import type { Cluster, ConnectOptions, FileHandle } from './api.js';
+import { ChunkFetcher } from './chunk-fetcher.js';
+import { ChunkLocations } from './chunk-locations.js';
+import { ChunkUploader } from './chunk-uploader.js';
+import type { ClientCore } from './core.js';
+import { Deduplicator } from './deduplicator.js';
+import { DirtyBudget } from './dirty-budget.js';
+import { Handle } from './file-handle.js';
+import { ClientFileTree } from './file-tree.js';
+import { LeafCache } from './leaf-cache.js';
+import { ClientLocks } from './locks.js';
+import { MetadataCache } from './metadata-cache.js';
+import { NodePool, type PeerFactory } from './node-pool.js';
+import { OpenFiles } from './open-files.js';
+import { type RecalledInode, Session } from './session.js';
+
+const DEFAULT_OUTAGE_TIMEOUT_MS = 30_000;
+const DEFAULT_DIRTY_BUDGET_BYTES = 64 * 1024 * 1024;
+const DEFAULT_CACHE_BUDGET_BYTES = 256 * 1024 * 1024;
+const FIRST_CONNECTION_MS = 10_000;
+/** How long the end of a client waits for its dirty files. */
+const CLOSE_TIMEOUT_MS = 30_000;
+
+type ChangeListener = (change: { inode: InodeId; names?: readonly string[] }) => void;
+
+export class ConnectedCluster implements Cluster {
+  readonly tree: ClientFileTree;
+  readonly locks: ClientLocks;
+  private readonly core: ClientCore;
+  private readonly session: Session;
+  private readonly cache: MetadataCache;
+  private readonly pool: NodePool;
+  private readonly files: OpenFiles;
+  private readonly changeListeners: ChangeListener[] = [];
+  private readonly connectionListeners: ((isConnected: boolean, reason: string) => void)[] = [];
+  private cacheNumber = 0;
+  private isClosed = false;
+
+  private constructor(
+    options: ConnectOptions,
+    private readonly environment: Environment,
+    dialer: Dialer,
+    peers: PeerFactory,
+  ) {
+    this.session = new Session(
+      {
+        token: options.token,
+        description: options.description,
+        volume: options.volume,
+        outageTimeoutMs: options.hard ? Infinity : (options.outageTimeoutMs ?? DEFAULT_OUTAGE_TIMEOUT_MS),
+      },
+      environment,
+      dialer,
+      {
+        recalled: (inodes) => this.recalled(inodes),
+        forget: () => {
+          this.cacheNumber++;
+          this.cache.forgetAll();
+        },
+        lost: () => this.files.lost(),
+        nodesChanged: (nodes) => this.pool.update(nodes),
+        unlocked: (inodes) => this.locks.unlocked(inodes),
+        volumeChanged: () => {},
+        connection: (isConnected, reason) => {
+          for (const listener of this.connectionListeners) listener(isConnected, reason);
+        },
+      },
+    );
+    const { session } = this;
+    this.cache = new MetadataCache(() => session.isLeaseValid);
+    this.pool = new NodePool(environment, peers);
+    const leaves = new LeafCache(options.cacheBudgetBytes ?? DEFAULT_CACHE_BUDGET_BYTES);
+    const { cache, pool } = this;
+    this.core = {
+      environment,
+      session,
+      cache,
+      pool,
+      uploader: new ChunkUploader(environment, pool, session, () => this.volume.copies),
+      fetcher: new ChunkFetcher(environment, pool, session, leaves, (chunk, node, problem) => {
+        session.call('reportReplica', { chunk, node, problem }).catch(() => {}); // Only a hint: the scrub finds it as well.
+      }),
+      deduplicator: new Deduplicator(session),
+      locations: new ChunkLocations(),
+      leaves,
+      budget: new DirtyBudget(options.dirtyBudgetBytes ?? DEFAULT_DIRTY_BUDGET_BYTES, () => this.files.writeBackAll()),
+      get volume() {
+        return session.welcome.volume;
+      },
+      isLeaseValid: () => session.isLeaseValid,
+      cacheNumber: () => this.cacheNumber,
+      attributes: (inode) => this.askAttributes(inode),
+    };
+    this.files = new OpenFiles(() => this.core);
+    this.locks = new ClientLocks(this.core, this.files);
+    this.tree = new ClientFileTree(this.core, this.files, () => this.access !== 'read');
+  }
+
+  static async connect(options: ConnectOptions, environment: Environment, dialer: Dialer, peers: PeerFactory): Promise<ConnectedCluster> {
+    const cluster = new ConnectedCluster(options, environment, dialer, peers);
+    await cluster.session.start(options.hard ? Infinity : (options.outageTimeoutMs ?? FIRST_CONNECTION_MS));
+    if (cluster.volume.encryption) {
+      await cluster.close();
+      throw new HoldfastError('EOPNOTSUPP', `volume ${cluster.volume.name} is encrypted; this version cannot open encrypted volumes`);
+    }
+    return cluster;
+  }
+
+  get volume(): VolumeSettings {
+    return this.session.welcome.volume;
+  }
+  get access(): 'read' | 'write' | 'admin' {
+    return this.session.welcome.access;
+  }
+  get nodes(): readonly NodeContact[] {
+    return this.pool.all;
+  }
+
+  async open(inode: InodeId): Promise<FileHandle> {
+    const attributes = this.cache.attributes(inode) ?? (await this.askAttributes(inode));
+    if (attributes.kind === 'directory') throw new HoldfastError('EISDIR', `inode ${inode} is a directory`);
+    if (attributes.kind !== 'file') throw new HoldfastError('EINVAL', `inode ${inode} is a ${attributes.kind}, not a file`);
+    return new Handle(this.core, this.files, this.files.acquire(attributes), this.access !== 'read');
+  }
+
+  statVolume(): Promise<{ totalBytes: number; freeBytes: number; files: number; filesFree: number }> {
+    return this.session.call('statVolume', {});
+  }
+
+  async flushAll(options: { durable: boolean; timeoutMs?: number }): Promise<{ failed: { inode: InodeId; error: Error }[] }> {
+    const failed: { inode: InodeId; error: Error }[] = [];
+    const late = new HoldfastError('DEADLINE', 'not saved in time');
+    let timer: { cancel(): void } | undefined;
+    const deadline = new Promise<never>((_, reject) => {
+      if (options.timeoutMs !== undefined) timer = this.environment.setTimer(options.timeoutMs, () => reject(late));
+    });
+    deadline.catch(() => {}); // Looked at only through the races below.
+    const files = options.durable ? this.files.all() : this.files.dirty();
+    await Promise.all(
+      files.map(async ({ inode, writer }) => {
+        try {
+          const done = options.durable && (writer.isDirty || !writer.unsynced.isEmpty) ? writer.sync() : writer.flush();
+          await Promise.race([done, deadline]);
+        } catch (error) {
+          failed.push({ inode, error: error instanceof Error ? error : new Error(String(error)) });
+        }
+      }),
+    );
+    timer?.cancel();
+    return { failed };
+  }
+
+  async syncTree(): Promise<void> {
+    await this.session.call('sync', {});
+  }
+
+  onChanged(listener: ChangeListener): void {
+    this.changeListeners.push(listener);
+  }
+
+  onConnection(listener: (isConnected: boolean, reason: string) => void): void {
+    this.connectionListeners.push(listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    if (this.session.isConnected) {
+      await this.flushAll({ durable: false, timeoutMs: CLOSE_TIMEOUT_MS });
+      // What was said on the way out (released orphans) should arrive before the connection ends.
+      await Promise.race([this.session.call('renew', {}, { waitMs: 0 }).catch(() => {}), sleep(this.environment, 1000)]);
+    }
+    this.files.close();
+    this.session.close('closed');
+    await this.pool.close();
+  }
+
+  private recalled(inodes: readonly RecalledInode[]): InodeId[] {
+    const holding: InodeId[] = [];
+    for (const { inode, names, isUnlinked } of inodes) {
+      this.cache.recall(inode, names);
+      if (this.files.recalled(inode, isUnlinked === true)) holding.push(inode);
+      for (const listener of this.changeListeners) listener(names ? { inode, names } : { inode });
+    }
+    return holding;
+  }
+
+  private async askAttributes(inode: InodeId): Promise<InodeAttributes> {
+    const stamp = this.cache.stamp();
+    const { attributes } = await this.session.call('getAttributes', { inode });
+    this.cache.putAttributes(stamp, attributes);
+    return attributes;
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * The files this client has open or still has unsaved bytes of. All handles of one inode share one reader and one writer, so what one writes the
+ * others read at once.
+ */
+import type { InodeAttributes, InodeId } from '../protocol/entities.js';
+import { sleep, type Timer } from '../protocol/environment.js';
+import { HoldfastError, isCode } from '../protocol/errors.js';
+import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
+import type { ClientCore } from './core.js';
+import { FileReader } from './file-reader.js';
+import { FileWriter } from './file-writer.js';
+
+/** Written bytes are on their way to nodes after this time even if nobody closes the file. */
+const WRITE_BACK_AFTER_MS = 2000;
+const TICK_MS = 1000;
+/** How long bytes of a closed file are tried to be saved after close has reported the failure. */
+const SAVE_CLOSED_FOR_MS = 60_000;
+
+export interface OpenFile {
+  readonly inode: InodeId;
+  readonly reader: FileReader;
+  readonly writer: FileWriter;
+  handles: number;
+  /** It has lost its last name; the coordinator keeps it for us until we say otherwise. */
+  isOrphan: boolean;
+  /** dataVersion that a sync has made stable. */
+  syncedVersion: number;
+}
+
+export class OpenFiles {
+  private readonly files = new Map<InodeId, OpenFile>();
+  private orphansToRelease: InodeId[] = [];
+  private isReleasing = false;
+  private timer: Timer | undefined;
+  private isClosed = false;
+
+  constructor(private readonly core: () => ClientCore) {}
+
+  get(inode: InodeId): OpenFile | undefined {
+    return this.files.get(inode);
+  }
+  isOpen(inode: InodeId): boolean {
+    return (this.files.get(inode)?.handles ?? 0) > 0;
+  }
+  get hasOpen(): boolean {
+    return this.files.size > 0;
+  }
+
+  /** Attributes with what this client has written and not committed. */
+  overlay(attributes: InodeAttributes): InodeAttributes {
+    const file = this.files.get(attributes.inode);
+    return file ? file.writer.overlayAttributes(attributes) : attributes;
+  }
+
+  acquire(attributes: InodeAttributes): OpenFile {
+    const { inode } = attributes;
+    let file = this.files.get(inode);
+    if (!file) {
+      const core = this.core();
+      const reader = new FileReader(core, inode);
+      // No byte of it is covered by an extent: nothing to ask the coordinator about.
+      if (attributes.allocatedBytes === 0 && core.cache.attributes(inode)?.change === attributes.change) reader.isNew(attributes);
+      file = {
+        inode,
+        reader,
+        writer: new FileWriter(core, inode, reader),
+        handles: 0,
+        isOrphan: attributes.nlink === 0,
+        syncedVersion: -1,
+      };
+      this.files.set(inode, file);
+      this.schedule();
+    }
+    file.handles++;
+    return file;
+  }
+
+  release(file: OpenFile): void {
+    file.handles--;
+    if (file.handles > 0) return;
+    if (file.isOrphan) {
+      file.writer.discard(undefined);
+      this.files.delete(file.inode);
+      this.releaseOrphan(file.inode);
+    } else if (file.writer.isDirty) void this.drain(file);
+    else this.files.delete(file.inode);
+  }
+
+  /** Tells the coordinator that nobody here needs this orphan any more; many are told in one call. */
+  releaseOrphan(inode: InodeId): void {
+    this.orphansToRelease.push(inode);
+    if (!this.isReleasing) void this.tellReleased();
+  }
+
+  /** Everything that is not committed starts on its way. */
+  writeBackAll(): void {
+    for (const file of this.files.values()) if (file.writer.isDirty) file.writer.writeBack();
+  }
+
+  dirty(): OpenFile[] {
+    return [...this.files.values()].filter((file) => file.writer.isDirty);
+  }
+  all(): OpenFile[] {
+    return [...this.files.values()];
+  }
+
+  /** Somebody else changed it. Returns true when it lost its last name and is open here. */
+  recalled(inode: InodeId, isUnlinked: boolean): boolean {
+    const file = this.files.get(inode);
+    if (!file) return false;
+    file.reader.drop();
+    if (!isUnlinked || file.handles === 0) return false;
+    file.isOrphan = true;
+    return true;
+  }
+
+  /** The coordinator has forgotten our session: what was not committed may contradict what others did since. */
+  lost(): void {
+    for (const file of this.files.values()) {
+      file.writer.discard(new HoldfastError('SESSION_LOST', 'this client was away for too long; bytes written before were not saved'));
+      file.isOrphan = false;
+    }
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.timer?.cancel();
+  }
+
+  private async drain(file: OpenFile): Promise<void> {
+    const { environment } = this.core();
+    const untilMs = environment.monotonicMs() + SAVE_CLOSED_FOR_MS;
+    for (;;) {
+      try {
+        await file.writer.flush();
+        break;
+      } catch (error) {
+        if (file.handles > 0 || this.isClosed) return;
+        // Whoever wrote it heard of this from flush; the memory is needed by others.
+        const isFull = isCode(error, 'ENOSPC', 'EDQUOT');
+        if (isFull || environment.monotonicMs() >= untilMs) {
+          file.writer.discard(error instanceof HoldfastError ? error : new HoldfastError('EIO', String(error)));
+          break;
+        }
+        await sleep(environment, TICK_MS);
+      }
+    }
+    if (file.handles === 0 && !file.writer.isDirty && this.files.get(file.inode) === file) this.files.delete(file.inode);
+  }
+
+  private async tellReleased(): Promise<void> {
+    this.isReleasing = true;
+    try {
+      while (this.orphansToRelease.length > 0) {
+        const inodes = this.orphansToRelease.splice(0, MAX_IDS_PER_CALL);
+        await this.core().session.call('releaseOrphans', { inodes });
+      }
+    } catch {
+      // They end with the session at the latest.
+    } finally {
+      this.isReleasing = false;
+    }
+  }
+
+  private schedule(): void {
+    if (this.timer || this.isClosed) return;
+    this.timer = this.core().environment.setTimer(TICK_MS, () => {
+      this.timer = undefined;
+      const beforeMs = this.core().environment.monotonicMs() - WRITE_BACK_AFTER_MS;
+      for (const { writer } of this.files.values()) if (writer.hasUncut && writer.dirtySinceMs < beforeMs) writer.writeBack();
+      if (this.files.size > 0) this.schedule();
+    });
+  }
+}
