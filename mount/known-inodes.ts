@@ -2,6 +2,9 @@
 import type { InodeAttributes, InodeId } from '../protocol/entities.js';
 
 interface KnownInode {
+  /** Where it was last seen, for messages. */
+  parent: InodeId;
+  name: string;
   /** References the kernel took by lookups and gives back by FORGET. */
   references: number;
   /** dataVersion at the last open: pages read since then are of it or newer. */
@@ -15,10 +18,24 @@ interface KnownInode {
 export class KnownInodes {
   readonly #inodes = new Map<InodeId, KnownInode>();
 
-  remember(inode: InodeId): void {
+  remember(inode: InodeId, parent: InodeId, name: string): void {
     const known = this.#inodes.get(inode);
-    if (known) known.references++;
-    else this.#inodes.set(inode, { references: 1, mayHavePages: false });
+    if (known) {
+      known.references++;
+      known.parent = parent;
+      known.name = name;
+    } else this.#inodes.set(inode, { references: 1, parent, name, mayHavePages: false });
+  }
+  /** The path an inode was last seen under, from the root of the volume; by number when that is not known. */
+  pathOf(inode: InodeId, root: InodeId): string {
+    const names: string[] = [];
+    for (let at = inode, depth = 0; at !== root && depth < 4096; depth++) {
+      const known = this.#inodes.get(at);
+      if (!known) return `inode ${inode}`;
+      names.unshift(known.name);
+      at = known.parent;
+    }
+    return `/${names.join('/')}`;
   }
   forget(inode: InodeId, count: number): void {
     const known = this.#inodes.get(inode);

@@ -28,8 +28,8 @@ export const nodeOfInode = (mount: MountState, inode: InodeId): number => nodeOf
 export const callerOf = (request: KernelRequest): Identity => ({ uid: request.uid, gid: request.gid });
 
 /** The answer that makes the kernel know an inode under a name; it will be given back by FORGET. */
-export function entryAnswer(mount: MountState, attributes: InodeAttributes): Buffer {
-  mount.known.remember(attributes.inode);
+export function entryAnswer(mount: MountState, attributes: InodeAttributes, parent: InodeId, name: string): Buffer {
+  mount.known.remember(attributes.inode, parent, name);
   return mount.timeouts.entryReply(nodeOfInode(mount, attributes.inode), attributes);
 }
 

@@ -93,7 +93,9 @@ export async function startMount(options: StartMountOptions): Promise<Mounted> {
       session.close();
       if (!fuse.closed) await new Promise<void>((resolve) => fuse.close(() => resolve()));
       finish();
-      return { failed: [...failed, ...late].map(({ inode, error }) => `inode ${inode}: ${error.message}`), busyPids };
+      const { root } = options.cluster.tree;
+      const pathOf = (inode: number) => session.mount?.known.pathOf(inode, root) ?? `inode ${inode}`;
+      return { failed: [...failed, ...late].map(({ inode, error }) => `${pathOf(inode)}: ${error.message}`), busyPids };
     }
   };
   return { gone, unmount };

@@ -1,4 +1,5 @@
 /** Reading directories, with or without the attributes of each entry. */
+import type { InodeAttributes, InodeId } from '../../protocol/entities.js';
 import { direntType } from '../attributes.js';
 import { DirectoryListing } from '../directory-listing.js';
 import { align8, DIRENT_HEADER_BYTES, ENTRY_BYTES, writeU64 } from '../kernel-protocol.js';
@@ -43,7 +44,7 @@ const MAX_ENTRIES = 1000;
 async function list(mount: MountState, request: KernelRequest, withAttributes: boolean): Promise<Answer> {
   const listing = mount.handles.directory(request.u64(0));
   let position = request.u64(8);
-  const out = new DirectoryAnswer(mount, request.u32(16), withAttributes);
+  const out = new DirectoryAnswer(mount, listing.inode, request.u32(16), withAttributes);
   if (position === 0) {
     listing.rewind();
     out.addDot('.', listing.inode, 1);
@@ -73,6 +74,7 @@ class DirectoryAnswer {
 
   constructor(
     private readonly mount: MountState,
+    private readonly directory: InodeId,
     sizeBytes: number,
     private readonly withAttributes: boolean,
   ) {
@@ -85,12 +87,12 @@ class DirectoryAnswer {
   }
 
   /** False when the answer is full. */
-  add(name: string, attributes: Parameters<MountState['timeouts']['writeEntry']>[3], next: number, isFresh: boolean): boolean {
+  add(name: string, attributes: InodeAttributes, next: number, isFresh: boolean): boolean {
     const at = this.#room(name);
     if (at === undefined) return false;
     // Attributes from an earlier call, or of a file with unsaved data here, could overwrite newer ones the kernel has: then only the name.
     if (this.withAttributes && isFresh && !this.mount.handles.isOpen(attributes.inode)) {
-      this.mount.known.remember(attributes.inode);
+      this.mount.known.remember(attributes.inode, this.directory, name);
       this.mount.timeouts.writeEntry(this.#out, at - ENTRY_BYTES, nodeOfInode(this.mount, attributes.inode), attributes);
     }
     this.#writeDirent(at, attributes.inode, direntType(attributes.kind), name, next);

@@ -17,10 +17,11 @@ const RENAME_EXCHANGE = 2;
 /** Any call with a path, once per component the kernel does not know. Answered from the client's cache while its lease holds. */
 export async function lookup(mount: MountState, request: KernelRequest): Promise<Answer> {
   const { text: name } = request.name(0);
-  const attributes = await mount.cluster.tree.lookup(inodeOfNode(mount, request.node), name);
+  const parent = inodeOfNode(mount, request.node);
+  const attributes = await mount.cluster.tree.lookup(parent, name);
   // No negative answer with a timeout: a file another mount makes must be found at once.
   if (!attributes) throw new HoldfastError('ENOENT', 'no such entry');
-  return entryAnswer(mount, attributes);
+  return entryAnswer(mount, attributes, parent, name);
 }
 
 /** The kernel dropped an inode from its memory. No answer. */
@@ -50,8 +51,9 @@ export async function symlink(mount: MountState, request: KernelRequest): Promis
   const { text: name, next } = request.name(0);
   const { text: target } = request.text(next);
   if (Buffer.byteLength(target) > MAX_SYMLINK_BYTES) throw new HoldfastError('ENAMETOOLONG', 'the target is too long');
+  const parent = inodeOfNode(mount, request.node);
   const { attributes } = await mount.cluster.tree.create({
-    parent: inodeOfNode(mount, request.node),
+    parent,
     name,
     kind: 'symlink',
     mode: 0o777,
@@ -59,22 +61,23 @@ export async function symlink(mount: MountState, request: KernelRequest): Promis
     exclusive: true,
     target,
   });
-  return entryAnswer(mount, attributes);
+  return entryAnswer(mount, attributes, parent, name);
 }
 
 /** mkdir(2). The kernel applied the umask. */
 export async function mkdir(mount: MountState, request: KernelRequest): Promise<Answer> {
   mustBeWritable(mount);
   const { text: name } = request.name(8);
+  const parent = inodeOfNode(mount, request.node);
   const { attributes } = await mount.cluster.tree.create({
-    parent: inodeOfNode(mount, request.node),
+    parent,
     name,
     kind: 'directory',
     mode: request.u32(0) & 0o7777,
     as: callerOf(request),
     exclusive: true,
   });
-  return entryAnswer(mount, attributes);
+  return entryAnswer(mount, attributes, parent, name);
 }
 
 /** mknod(2), mkfifo(3), bind(2) of a local socket. Devices only by root: the kernel checked. */
@@ -84,8 +87,9 @@ export async function mknod(mount: MountState, request: KernelRequest): Promise<
   const { text: name } = request.name(16);
   const kind = kindOf(mode);
   if (!kind || kind === 'directory' || kind === 'symlink') throw new HoldfastError('EINVAL', 'mknod cannot make that');
+  const parent = inodeOfNode(mount, request.node);
   const { attributes } = await mount.cluster.tree.create({
-    parent: inodeOfNode(mount, request.node),
+    parent,
     name,
     kind,
     mode: mode & 0o7777,
@@ -93,15 +97,16 @@ export async function mknod(mount: MountState, request: KernelRequest): Promise<
     exclusive: true,
     ...(kind === 'char' || kind === 'block' ? { rdev: request.u32(4) } : {}),
   });
-  return entryAnswer(mount, attributes);
+  return entryAnswer(mount, attributes, parent, name);
 }
 
 /** link(2). Both names lead to one kernel inode, hence to the same pages. */
 export async function link(mount: MountState, request: KernelRequest): Promise<Answer> {
   mustBeWritable(mount);
   const { text: name } = request.name(8);
-  const attributes = await mount.cluster.tree.link(inodeOfNode(mount, request.u64(0)), inodeOfNode(mount, request.node), name);
-  return entryAnswer(mount, attributes);
+  const parent = inodeOfNode(mount, request.node);
+  const attributes = await mount.cluster.tree.link(inodeOfNode(mount, request.u64(0)), parent, name);
+  return entryAnswer(mount, attributes, parent, name);
 }
 
 /** unlink(2). A file that is open here or elsewhere lives on without a name, and nowhere under another one. */

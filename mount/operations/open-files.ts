@@ -1,7 +1,6 @@
 /** The life of an open file: create or open, flush at each close, fsync, release after the last one. */
 import { constants } from 'node:fs';
 import type { FileHandle } from '../../client/api.js';
-import type { InodeAttributes } from '../../protocol/entities.js';
 import { HoldfastError } from '../../protocol/errors.js';
 import { ENTRY_BYTES, OPEN_KILL_SUIDGID, OpenReply, RELEASE_FLOCK_UNLOCK, writeU64 } from '../kernel-protocol.js';
 import type { KernelRequest } from '../kernel-request.js';
@@ -46,8 +45,9 @@ export async function create(mount: MountState, request: KernelRequest): Promise
   mustBeWritable(mount);
   const flags = request.u32(0);
   const { text: name } = request.name(16);
+  const parent = inodeOfNode(mount, request.node);
   const { attributes, isNew } = await mount.cluster.tree.create({
-    parent: inodeOfNode(mount, request.node),
+    parent,
     name,
     kind: 'file',
     mode: request.u32(4) & 0o7777,
@@ -56,12 +56,8 @@ export async function create(mount: MountState, request: KernelRequest): Promise
   });
   if (!isNew) throw new HoldfastError('ESTALE', 'the name was just made by somebody else');
   const file = await mount.cluster.open(attributes.inode);
-  return createdAnswer(mount, attributes, file, flags);
-}
-
-function createdAnswer(mount: MountState, attributes: InodeAttributes, file: FileHandle, flags: number) {
   const out = Buffer.alloc(ENTRY_BYTES + OPEN_OUT_BYTES);
-  mount.known.remember(attributes.inode);
+  mount.known.remember(attributes.inode, parent, name);
   mount.known.openedAt(attributes.inode, attributes.dataVersion);
   mount.timeouts.writeEntry(out, 0, nodeOfInode(mount, attributes.inode), attributes);
   addHandle(mount, file, (flags & ACCESS_MODE) !== constants.O_RDONLY, flags, false, out, ENTRY_BYTES);

@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Does file system calls for a test, in a process of its own: fs-worker.py DIRECTORY
+
+A test that touched its own mount could wait for itself, and Node has no flock, xattrs, mmap or renameat2. One JSON command a line on stdin:
+["id", "name", arguments...]; one answer a line on stdout: ["id", null, result] or ["id", "ENOENT", null]. Paths are relative to DIRECTORY.
+Bytes travel as latin-1 text. Files stay open under names the test gives. Commands run one after the other; those that wait (locks) run in a
+thread when their name ends in "&", and are interrupted by ["id", "signal", thread id].
+"""
+import ctypes, errno, fcntl, hashlib, json, mmap, os, signal, stat, struct, sys, threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(sys.argv[1])
+os.umask(0o022)
+files, maps, threads = {}, {}, {}
+answer_lock = threading.Lock()
+
+
+def checked(result):
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def described(st):
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo",
+            stat.S_IFSOCK: "socket", stat.S_IFCHR: "char", stat.S_IFBLK: "block"}[stat.S_IFMT(st.st_mode)]
+    return {"kind": kind, "mode": stat.S_IMODE(st.st_mode), "uid": st.st_uid, "gid": st.st_gid, "size": st.st_size,
+            "nlink": st.st_nlink, "inode": st.st_ino, "blocks": st.st_blocks, "rdev": st.st_rdev,
+            "atime": str(st.st_atime_ns), "mtime": str(st.st_mtime_ns), "ctime": str(st.st_ctime_ns)}
+
+
+def raw(text):
+    """A path that may hold any bytes: latin-1 when marked so."""
+    return text[6:].encode("latin-1") if text.startswith("bytes:") else text
+
+
+def open_file(name, path, flags, mode=0o644):
+    value = 0
+    for flag in flags.split("|"):
+        value |= getattr(os, flag)
+    files[name] = os.open(raw(path), value, mode)
+
+
+def renameat2(old, new, flags):
+    checked(libc.renameat2(-100, os.fsencode(raw(old)), -100, os.fsencode(raw(new)), flags))
+
+
+def fallocate(name, mode, offset, length):
+    checked(libc.fallocate(files[name], mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+
+
+def lock(name, kind, start, length, wait):
+    flags = {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX, "unlock": fcntl.LOCK_UN}[kind] | (0 if wait or kind == "unlock" else fcntl.LOCK_NB)
+    fcntl.lockf(files[name], flags, length, start, 0)
+
+
+def test_lock(name, kind, start, length):
+    want = struct.pack("hhqqi", {"read": fcntl.F_RDLCK, "write": fcntl.F_WRLCK}[kind], 0, start, length, 0)
+    kind, _, start, length, pid = struct.unpack("hhqqi", fcntl.fcntl(files[name], fcntl.F_GETLK, want)[:28])
+    return None if kind == fcntl.F_UNLCK else {"kind": "read" if kind == fcntl.F_RDLCK else "write", "start": start, "length": length}
+
+
+def flock(name, kind, wait):
+    fcntl.flock(files[name], {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX, "unlock": fcntl.LOCK_UN}[kind] | (0 if wait else fcntl.LOCK_NB))
+
+
+def map_file(name, file, length, writable):
+    maps[name] = mmap.mmap(files[file], length, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
+
+
+def map_write(name, offset, data):
+    maps[name][offset:offset + len(data)] = data.encode("latin-1")
+
+
+def become(uid, gid, groups):
+    os.seteuid(0)
+    os.setegid(0)
+    os.setgroups(groups)
+    os.setegid(gid)
+    os.seteuid(uid)
+
+
+def whole(path):
+    with open(raw(path), "rb") as file:
+        return file.read().decode("latin-1")
+
+
+def digest(path):
+    total = hashlib.sha256()
+    with open(raw(path), "rb", buffering=0) as file:
+        while part := file.read(1 << 20):
+            total.update(part)
+    return total.hexdigest()
+
+
+def write_whole(path, data):
+    with open(raw(path), "wb", buffering=0) as file:
+        file.write(data.encode("latin-1"))
+
+
+def append_lines(path, prefix, count, locked):
+    """Appends count lines, each by an open, write and close of its own; under flock when locked."""
+    for number in range(count):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if locked:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(fd, f"{prefix} {number:06d}\n".encode())
+        os.close(fd)
+
+
+def append_kept_open(path, prefix, count):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number in range(count):
+        os.write(fd, f"{prefix} {number:06d}\n".encode())
+    os.close(fd)
+
+
+def count_up(path, times):
+    """Read, add one, write back: only right when flock excludes and carries the data along."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    for _ in range(times):
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        value = int(os.pread(fd, 32, 0) or b"0")
+        os.pwrite(fd, b"%d" % (value + 1), 0)
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
+def replace_often(path, times, size):
+    """Writes a file whole under another name and renames it over path."""
+    for number in range(times):
+        temporary = f"{path}.new"
+        with open(temporary, "wb") as file:
+            file.write(bytes([65 + number % 26]) * size)
+        os.rename(temporary, path)
+
+
+def read_often(path, times, size):
+    """Every read must find a whole file. Returns what was wrong."""
+    wrong = []
+    for _ in range(times):
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            wrong.append(errno.errorcode[error.errno])
+            continue
+        if len(data) != size or data.count(data[:1]) != size:
+            wrong.append(f"{len(data)} bytes, {sorted(set(data))[:4]}")
+    return wrong
+
+
+def seek(name, offset, whence):
+    return os.lseek(files[name], offset, {"data": os.SEEK_DATA, "hole": os.SEEK_HOLE, "end": os.SEEK_END}[whence])
+
+
+commands = {
+    "open": open_file,
+    "close": lambda name: os.close(files.pop(name)),
+    "read": lambda name, length, offset: os.pread(files[name], length, offset).decode("latin-1"),
+    "write": lambda name, data, offset: os.pwrite(files[name], data.encode("latin-1"), offset),
+    "append": lambda name, data: os.write(files[name], data.encode("latin-1")),
+    "fsync": lambda name: os.fsync(files[name]),
+    "ftruncate": lambda name, size: os.ftruncate(files[name], size),
+    "fstat": lambda name: described(os.fstat(files[name])),
+    "fchmod": lambda name, mode: os.fchmod(files[name], mode),
+    "futimens": lambda name, atime, mtime: os.utime(files[name], ns=(int(atime), int(mtime))),
+    "seek": seek,
+    "fallocate": fallocate,
+    "copy": lambda source, target, length, source_offset, target_offset:
+        os.copy_file_range(files[source], files[target], length, source_offset, target_offset),
+    "lock": lock, "lock&": lock, "testLock": test_lock, "flock": flock, "flock&": flock,
+    "map": map_file, "mapWrite": map_write,
+    "mapRead": lambda name, offset, length: maps[name][offset:offset + length].decode("latin-1"),
+    "mapSync": lambda name: maps[name].flush(),
+    "unmap": lambda name: maps.pop(name).close(),
+    "stat": lambda path: described(os.stat(raw(path))),
+    "lstat": lambda path: described(os.lstat(raw(path))),
+    "truncate": lambda path, size: os.truncate(raw(path), size),
+    "mkdir": lambda path, mode=0o755: os.mkdir(raw(path), mode),
+    "rmdir": lambda path: os.rmdir(raw(path)),
+    "unlink": lambda path: os.unlink(raw(path)),
+    "rename": lambda old, new: os.rename(raw(old), raw(new)),
+    "renameat2": renameat2,
+    "link": lambda old, new: os.link(raw(old), raw(new)),
+    "symlink": lambda target, path: os.symlink(raw(target), raw(path)),
+    "readlink": lambda path: os.readlink(raw(path)),
+    "mknod": lambda path, mode, device=0: os.mknod(raw(path), mode, device),
+    "chmod": lambda path, mode: os.chmod(raw(path), mode),
+    "chown": lambda path, uid, gid: os.lchown(raw(path), uid, gid),
+    "utimens": lambda path, atime, mtime: os.utime(raw(path), ns=(int(atime), int(mtime)), follow_symlinks=False),
+    "touch": lambda path: os.utime(raw(path)),
+    "list": lambda path: sorted(os.listdir(raw(path))),
+    "setxattr": lambda path, name, value, flags=0: os.setxattr(path, name, value.encode("latin-1"), flags, follow_symlinks=False),
+    "getxattr": lambda path, name: os.getxattr(path, name, follow_symlinks=False).decode("latin-1"),
+    "listxattr": lambda path: sorted(os.listxattr(path, follow_symlinks=False)),
+    "removexattr": lambda path, name: os.removexattr(path, name, follow_symlinks=False),
+    "access": lambda path, mode: os.access(path, mode, effective_ids=True),
+    "statvfs": lambda: {"namemax": os.statvfs(".").f_namemax, "total": os.statvfs(".").f_blocks, "free": os.statvfs(".").f_bavail},
+    "cd": os.chdir,
+    "umask": os.umask,
+    "become": become,
+    "whole": whole, "digest": digest, "writeWhole": write_whole,
+    "makeFiles": lambda path, count: [os.close(os.open(f"{path}/file-{i:06d}", os.O_CREAT | os.O_WRONLY, 0o644)) for i in range(count)] and None,
+    "count": lambda path: (lambda names: [len(names), len(set(names))])(os.listdir(path)),
+    "appendLines": append_lines, "appendKeptOpen": append_kept_open, "countUp": count_up,
+    "replaceOften": replace_often, "readOften": read_often,
+}
+
+
+def run(identity, name, arguments):
+    try:
+        answer = [identity, None, commands[name](*arguments)]
+    except OSError as error:
+        answer = [identity, errno.errorcode.get(error.errno, str(error.errno)), None]
+    except (BufferError, ValueError, KeyError, IndexError, TypeError) as error:
+        answer = [identity, f"worker: {error!r}", None]
+    with answer_lock:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def waiting(identity, name, arguments):
+    """A child, since only a process of its own can be interrupted while it waits in a call."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            commands[name](*arguments)
+            result = None
+        except Interrupted:
+            result = "EINTR"
+        except OSError as error:
+            result = errno.errorcode[error.errno]
+        os.write(1, (json.dumps([identity, result, None]) + "\n").encode())
+        os._exit(0)
+    threads[identity] = child
+
+
+def interrupt(*_):
+    raise Interrupted
+
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    identity, name, *arguments = json.loads(line)
+    if name == "signal":
+        os.kill(threads[arguments[0]], signal.SIGUSR1)
+        run(identity, "access", [".", os.F_OK])
+    elif name.endswith("&"):
+        waiting(identity, name, arguments)
+    else:
+        run(identity, name, arguments)
