@@ -48,6 +48,8 @@ export interface ClusterOptions {
   readonly port: number;
   /** Mountpoint; null = no mount. */
   readonly mount: string | null;
+  /** Address of coordinator and nodes, the loopback by default. Any other is reached from outside: for experiments with networks only. */
+  readonly host?: string;
   /** More arguments for each program, e.g. ['--down-after', '3000']. */
   readonly coordinatorArgs?: readonly string[];
   readonly nodeArgs?: readonly string[];
@@ -79,31 +81,32 @@ export class LocalCluster {
   static async create(stateDirectory: string, options: ClusterOptions): Promise<LocalCluster> {
     const state = realDirectory(stateDirectory);
     if (hasConfig(state)) throw new ClusterError(`there is a cluster in ${state} already: scripts/up --state ${state} starts it`);
+    const { host = LOOPBACK } = options;
     const mountPath = options.mount === null ? null : realDirectory(options.mount);
     if (mountPath !== null) {
       requireFuse();
       checkMountpoint(mountPath, state);
     }
-    if (options.port !== 0 && !(await isPortFree(options.port, LOOPBACK)))
+    if (options.port !== 0 && !(await isPortFree(options.port, host)))
       throw new ClusterError(`port ${options.port} is taken by another program: choose another with --port (0 = any free one)`, 2);
     const isOurs = makeStateDirectory(state);
     const taken: number[] = [];
     const choose = async (wanted: number): Promise<number> => {
-      const port = options.port !== 0 && (await isPortFree(wanted, LOOPBACK)) ? wanted : await findFreePort(LOOPBACK, taken);
+      const port = options.port !== 0 && (await isPortFree(wanted, host)) ? wanted : await findFreePort(host, taken);
       taken.push(port);
       return port;
     };
     const config: ClusterConfig = {
       schema: 1,
       copies: options.copies,
-      coordinator: { host: LOOPBACK, port: await choose(options.port), args: [...(options.coordinatorArgs ?? [])] },
+      coordinator: { host, port: await choose(options.port), args: [...(options.coordinatorArgs ?? [])] },
       nodes: [],
       mount: mountPath === null ? null : { path: mountPath, isOurs: false, args: [...(options.mountArgs ?? [])] },
       isOurs,
     };
     for (let index = 1; index <= options.nodes; index++) {
       const port = await choose(options.port + 9 + index);
-      config.nodes.push({ name: `n${index}`, host: LOOPBACK, port, args: [...(options.nodeArgs ?? [])], wrapper: [] });
+      config.nodes.push({ name: `n${index}`, host, port, args: [...(options.nodeArgs ?? [])], wrapper: [] });
     }
     writeConfig(state, config);
     return new LocalCluster(state, config);
@@ -162,7 +165,7 @@ export class LocalCluster {
   get coordinator(): LocalProcess {
     return this.process('coordinator', () => {
       const { host, port, args } = this.config.coordinator;
-      const more = ['--listen', `${host}:${port}`, '--copies', String(this.config.copies), ...args];
+      const more = ['--listen', `${host}:${port}`, '--copies', String(this.config.copies), ...outside(host), ...args];
       return this.program('coordinator', ['--data', this.coordinatorData], more);
     });
   }
@@ -171,7 +174,18 @@ export class LocalCluster {
     this.nodeConfig(name);
     return this.process(name, () => {
       const { host, port, args, wrapper } = this.nodeConfig(name);
-      const more = ['--name', name, '--coordinator', this.url, '--token-file', this.nodeTokenFile, '--listen', `${host}:${port}`, ...args];
+      const more = [
+        '--name',
+        name,
+        '--coordinator',
+        this.url,
+        '--token-file',
+        this.nodeTokenFile,
+        '--listen',
+        `${host}:${port}`,
+        ...outside(host),
+        ...args,
+      ];
       return this.program('node', ['--data', this.nodeData(name)], more, wrapper);
     });
   }
@@ -356,7 +370,6 @@ export class LocalCluster {
   }
 
   private async requireFree(name: string, host: string, port: number): Promise<void> {
-    if (host !== LOOPBACK) return;
     // The port of a process that was just killed is free at once: nothing lingers on a listening socket.
     if (!(await isPortFree(port, host)))
       throw new ClusterError(
@@ -527,6 +540,9 @@ export class LocalCluster {
     writeConfig(this.stateDirectory, config);
   }
 }
+
+/** Listening beyond this machine without TLS must be asked for. */
+const outside = (host: string): string[] => (host === LOOPBACK ? [] : ['--insecure']);
 
 function requireBuild(): void {
   if (!existsSync(programFile)) throw new ClusterError(`${programFile} is not there: run scripts/setup, which builds it`);

@@ -1,6 +1,6 @@
 /** What every command gets: its output, and connections that are opened when first needed and closed at the end. */
 import type { AdminConnection } from '../admin.js';
-import type { Cluster, ConnectOptions } from '../api.js';
+import type { Cluster } from '../api.js';
 import { toClusterPath } from './cluster-path.js';
 import { findTarget, type Target, type TargetOptions } from './target.js';
 import { type Painter, painter } from './words.js';
@@ -53,8 +53,7 @@ export class Context {
   }
 
   async cluster(): Promise<Cluster> {
-    const library = '../index.js';
-    const { connect } = (await import(library)) as { connect(options: ConnectOptions): Promise<Cluster> };
+    const { connect } = await import('../index.js');
     const { url, token } = this.target;
     const cluster = await connect({
       coordinatorUrl: url,

@@ -1,0 +1,243 @@
+/** What every demo stands on: a throw-away cluster, narration, and expectations that are counted. */
+import { createHash } from 'node:crypto';
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
+import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ClusterOptions, LocalCluster, programFile } from '../cluster.js';
+
+export interface Demo {
+  readonly name: string;
+  readonly summary: string;
+  /** Why it cannot run here; undefined when it can. */
+  readonly obstacle?: () => string | undefined;
+  readonly cluster: Omit<ClusterOptions, 'port' | 'mount' | 'copies' | 'host'> & { readonly copies?: number };
+  /** Address of coordinator and nodes when it is not the loopback. */
+  readonly host?: string;
+  /** Prepares what the cluster stands on. */
+  readonly before?: (stage: Stage) => void | Promise<void>;
+  /** Changes the cluster before its first start. */
+  readonly afterCreate?: (stage: Stage) => void | Promise<void>;
+  readonly run: (stage: Stage) => Promise<void>;
+}
+
+const MIB = 1024 * 1024;
+
+export class Stage {
+  passed = 0;
+  failed = 0;
+  /** What was written and must be read back: file name → SHA-256. */
+  private readonly written = new Map<string, string>();
+  private readonly directory: string;
+  private readonly startMs = performance.now();
+  private readonly atEnd: (() => void | Promise<void>)[] = [];
+  cluster!: LocalCluster;
+
+  constructor(private readonly demo: Demo) {
+    this.directory = mkdtempSync(join(tmpdir(), `holdfast-demo-${demo.name}-`));
+  }
+
+  get folder(): string {
+    return join(this.directory, 'folder');
+  }
+
+  /** Sets the cluster up without starting it. */
+  async prepare(): Promise<void> {
+    const { demo } = this;
+    await demo.before?.(this);
+    const host = demo.host === undefined ? {} : { host: demo.host };
+    this.cluster = await LocalCluster.create(join(this.directory, 'state'), {
+      copies: 2,
+      ...demo.cluster,
+      ...host,
+      port: 0,
+      mount: this.folder,
+    });
+    await demo.afterCreate?.(this);
+  }
+
+  async start(): Promise<void> {
+    await this.cluster.start();
+    this.say(
+      `A cluster of ${this.cluster.nodeNames.length} nodes is up, ${this.cluster.copies} copies of everything, mounted at ${this.folder}`,
+    );
+  }
+
+  /** Tells what happens, with the seconds since the start. */
+  say(text: string): void {
+    console.log(`  ${((performance.now() - this.startMs) / 1000).toFixed(1).padStart(5)} s  ${text}`);
+  }
+
+  expect(isTrue: boolean, text: string): void {
+    if (isTrue) this.passed += 1;
+    else this.failed += 1;
+    this.say(`${isTrue ? 'ok  ' : 'FAIL'}  ${text}`);
+  }
+
+  /** Does this at the end, whatever happens. */
+  onEnd(action: () => void | Promise<void>): void {
+    this.atEnd.push(action);
+  }
+
+  /** Takes everything away that the demo made. */
+  async end(): Promise<void> {
+    if (this.cluster) await this.cluster.purge();
+    for (const action of this.atEnd.reverse()) {
+      try {
+        await action();
+      } catch (error) {
+        console.error((error as Error).message);
+      }
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** Writes a file of bytes that are nowhere else and remembers their digest once close and fsync have succeeded. @returns milliseconds it took */
+  async write(name: string, sizeBytes: number): Promise<number> {
+    const startMs = performance.now();
+    const path = join(this.folder, name);
+    const hash = createHash('sha256');
+    await mkdir(join(path, '..'), { recursive: true });
+    const file = await open(path, 'w');
+    try {
+      for (let offset = 0; offset < sizeBytes; offset += MIB) {
+        const block = noise(`${name}-${offset}`, Math.min(MIB, sizeBytes - offset));
+        hash.update(block);
+        await file.write(block);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    this.written.set(name, hash.digest('hex'));
+    return performance.now() - startMs;
+  }
+
+  async remove(name: string): Promise<void> {
+    await rm(join(this.folder, name));
+    this.written.delete(name);
+  }
+
+  /** Reads everything back. @returns names that differ or cannot be read */
+  async wrongFiles(): Promise<string[]> {
+    const wrong: string[] = [];
+    for (const [name, digest] of this.written) {
+      const found = await digestOf(join(this.folder, name)).catch((error: Error) => error.message);
+      if (found !== digest) wrong.push(`${name} (${found.length === 64 ? 'other bytes' : found})`);
+    }
+    return wrong;
+  }
+
+  async expectAllReadable(): Promise<void> {
+    const wrong = await this.wrongFiles();
+    this.expect(
+      wrong.length === 0,
+      wrong.length === 0 ? `all ${this.written.size} files read back byte for byte` : `wrong: ${wrong.slice(0, 3).join(', ')}`,
+    );
+  }
+
+  /** Unmounts and mounts again, so that the next read comes from the nodes and not from memory. */
+  async forgetCaches(): Promise<void> {
+    await this.cluster.stopMount('stop');
+    await this.cluster.startMount();
+  }
+
+  /** Waits until every chunk has its copies again. */
+  async expectHealed(timeoutMs: number): Promise<void> {
+    const startMs = performance.now();
+    try {
+      const status = await this.cluster.waitFor(
+        (now) => now.chunks.belowCopies === 0 && now.chunks.lost === 0 && !now.safeMode.isActive,
+        timeoutMs,
+        'full copies',
+      );
+      this.expect(
+        true,
+        `every one of ${status.chunks.total} chunks has ${this.cluster.copies} copies again, ${seconds(performance.now() - startMs)} later`,
+      );
+    } catch (error) {
+      this.expect(false, (error as Error).message);
+    }
+  }
+
+  /** Compares the metadata with what nodes really hold. */
+  async expectSound(): Promise<void> {
+    const report = await this.cluster.admin('check', {}, 120_000);
+    const wrong = report.dangling + report.missing + report.wrongReferenceCounts + report.missingReplicas;
+    this.expect(
+      wrong === 0,
+      `check: ${report.chunks} chunks, ${report.replicas} replicas on ${report.nodesAsked.length} nodes, ${wrong} problems${wrong > 0 ? `: ${report.problems.slice(0, 3).join('; ')}` : ''}`,
+    );
+  }
+
+  /** Runs `holdfast` on this cluster. */
+  async holdfast(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const { spawn } = await import('node:child_process');
+    this.say(`$ holdfast ${args.join(' ')}`);
+    return new Promise((resolve) => {
+      const child = spawn(process.execPath, [programFile, ...args], {
+        env: { ...process.env, HOLDFAST_STATE: this.cluster.stateDirectory },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      let stdout = '';
+      let stderr = '';
+      child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
+      child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+      child.on('close', (code) => resolve({ code, stdout, stderr }));
+    });
+  }
+
+  /** Writes small files one after the other until `stop`; counts what failed and the longest any took. */
+  load(): { stop: () => Promise<{ written: number; errors: string[]; worstMs: number }> } {
+    let isStopped = false;
+    const result = { written: 0, errors: [] as string[], worstMs: 0 };
+    const work = (async () => {
+      for (let index = 0; !isStopped; index++) {
+        const startMs = performance.now();
+        try {
+          await this.write(`load/f${index}`, 64 * 1024);
+          result.written += 1;
+        } catch (error) {
+          result.errors.push((error as Error).message);
+        }
+        result.worstMs = Math.max(result.worstMs, performance.now() - startMs);
+      }
+    })();
+    return {
+      stop: async () => {
+        isStopped = true;
+        await work;
+        return result;
+      },
+    };
+  }
+
+  /** Chunk files on a node's disk. */
+  async chunkFiles(node: string): Promise<string[]> {
+    const chunks = join(this.cluster.nodeData(node), 'chunks');
+    const entries = await readdir(chunks, { recursive: true, withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile() && /^[0-9a-f]{64}$/.test(entry.name))
+      .map((entry) => join(entry.parentPath, entry.name));
+  }
+}
+
+export const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+
+async function digestOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const data of createReadStream(path, { highWaterMark: MIB })) hash.update(data as Buffer);
+  return hash.digest('hex');
+}
+
+/** Bytes that look random and depend on the name alone. */
+function noise(name: string, sizeBytes: number): Buffer {
+  const parts: Buffer[] = [];
+  let seed = createHash('sha512').update(name).digest();
+  // One digest stretched by rotation would repeat; a block of 64 KiB made of fresh digests is different everywhere and quick enough.
+  for (let made = 0; made < sizeBytes; made += seed.length) {
+    seed = createHash('sha512').update(seed).digest();
+    parts.push(seed);
+  }
+  return Buffer.concat(parts).subarray(0, sizeBytes);
+}
