@@ -27,7 +27,7 @@ import type { State } from './state.js';
 
 const ROUND_CHUNKS = 2_000;
 const ORDER_CHUNKS = 500;
-const ORDER_TIMEOUT_MS = 30_000;
+const ORDER_TIMEOUT_MS = 15_000;
 const SETTLE_MS = 5_000;
 const AFTER_ERROR_MS = 5_000;
 const RETRY_KEPT_MS = 5_000;
@@ -56,11 +56,15 @@ export interface Replica {
 export class Collector {
   /** Chunk → when its grace ends. Oldest first, because the grace is the same for all. A hint: what counts is looked up at its time. */
   private readonly queue = new Map<ChunkId, number>();
+  /** Chunk → when to look at it again; in no order. */
+  private readonly retries = new Map<ChunkId, number>();
+  private nextRetryMs = Number.POSITIVE_INFINITY;
   /** Unreferenced chunks of which no replica can be removed now, by a node that holds one. */
   private readonly parked = new Map<NodeId, Set<ChunkId>>();
   /** Chunks whose removal is ordered and not answered. */
   private readonly removing = new Set<ChunkId>();
   private waiters: (() => void)[] = [];
+  private readonly recorders = new Set<Set<ChunkId>>();
   private readonly avoidUntilMs = new Map<NodeId, number>();
   private timer: Timer | undefined;
   private isRunning = false;
@@ -150,7 +154,8 @@ export class Collector {
     }
     let gone = 0;
     for (const [node, chunks] of byNode)
-      for (let at = 0; at < chunks.length; at += ORDER_CHUNKS) gone += await this.trimOn(node, chunks.slice(at, at + ORDER_CHUNKS), mayTrim);
+      for (let at = 0; at < chunks.length; at += ORDER_CHUNKS)
+        gone += await this.trimOn(node, chunks.slice(at, at + ORDER_CHUNKS), mayTrim);
     return gone;
   }
 
@@ -172,7 +177,7 @@ export class Collector {
     for (const chunk of going) this.removing.add(chunk);
     try {
       await this.context.written();
-      const answer = await this.remove(member, going);
+      const answer = await this.remove(member, going, condemned.missing);
       if (!answer) return 0;
       const kept = new Set(answer.kept);
       if (kept.size > 0)
@@ -189,6 +194,45 @@ export class Collector {
     }
   }
 
+  /**
+   * Gets rid of chunks on one node that no row names (any more): deletes them, or sets them aside for days where they might be wanted by metadata
+   * newer than ours. @returns how many are gone
+   */
+  async discard(node: NodeId, chunks: readonly ChunkId[], how: 'remove' | 'setAside'): Promise<number> {
+    const { state, membership } = this.context;
+    const member = membership.get(node);
+    if (!member || !this.canRemoveOn(node)) return 0;
+    const isUnwanted = (chunk: ChunkId): boolean => state.get('chunks', chunk) === undefined && !this.removing.has(chunk);
+    let gone = 0;
+    for (let at = 0; at < chunks.length; at += ORDER_CHUNKS) {
+      const part = chunks.slice(at, at + ORDER_CHUNKS).filter(isUnwanted);
+      const condemned = await this.condemn(member, part);
+      if (!condemned || !this.canRemoveOn(node)) return gone;
+      const going = part.filter(isUnwanted);
+      if (going.length === 0) continue;
+      for (const chunk of going) this.removing.add(chunk);
+      try {
+        if (how === 'setAside') {
+          const answer = await member.order('setAside', { chunks: going }, ORDER_TIMEOUT_MS);
+          gone += answer.setAside.length;
+          // A removal of nothing tells the sequence up to which receipts are void.
+          const { startId, sequence } = await member.order('remove', { chunks: [] }, ORDER_TIMEOUT_MS);
+          this.context.receipts.removed(node, startId, sequence, answer.setAside);
+          continue;
+        }
+        const answer = await this.remove(member, going, condemned.missing);
+        if (!answer) return gone;
+        gone += answer.removed.length;
+      } catch (error) {
+        this.avoid(member, error);
+        return gone;
+      } finally {
+        this.release(going);
+      }
+    }
+    return gone;
+  }
+
   private canRemoveOn(node: NodeId): boolean {
     const member = this.context.membership.get(node);
     return (
@@ -203,10 +247,11 @@ export class Collector {
 
   private arm(): void {
     if (this.isStopped || this.isRunning || this.context.isSafeMode()) return;
-    const first = this.queue.entries().next();
-    if (first.done) return;
+    const first = this.queue.values().next();
+    const dueMs = Math.min(first.done ? Number.POSITIVE_INFINITY : first.value, this.nextRetryMs);
+    if (dueMs === Number.POSITIVE_INFINITY) return;
     this.timer?.cancel();
-    const waitMs = Math.max(0, first.value[1] - this.context.environment.monotonicMs());
+    const waitMs = Math.max(0, dueMs - this.context.environment.monotonicMs());
     this.timer = this.context.environment.setTimer(waitMs, () => {
       this.isRunning = true;
       this.round()
@@ -224,19 +269,14 @@ export class Collector {
     const nowMs = environment.monotonicMs();
     const perNode = new Map<NodeId, ChunkId[]>();
     const withoutReplicas: ChunkId[] = [];
-    const later: [ChunkId, number][] = [];
-    let taken = 0;
-    for (const [chunk, dueMs] of this.queue) {
-      if (dueMs > nowMs || taken >= ROUND_CHUNKS) break;
-      this.queue.delete(chunk);
+    for (const chunk of this.takeDue(nowMs)) {
       const row = state.get('chunks', chunk);
       if (!row || row.refs > 0 || this.removing.has(chunk)) continue;
       const pinnedUntilMs = pins.pinnedUntilMs(chunk, nowMs);
       if (pinnedUntilMs > 0 || this.context.isCopying(chunk)) {
-        later.push([chunk, Math.max(pinnedUntilMs, nowMs + 1_000)]);
+        this.lookAgain(chunk, Math.max(pinnedUntilMs, nowMs + 1_000));
         continue;
       }
-      taken++;
       if (row.replicas.length === 0) withoutReplicas.push(chunk);
       let isTaken = row.replicas.length === 0;
       for (const node of row.replicas) {
@@ -248,7 +288,6 @@ export class Collector {
       }
       if (!isTaken) this.park(chunk, row);
     }
-    for (const [chunk, dueMs] of later) this.queue.set(chunk, dueMs);
     if (withoutReplicas.length > 0)
       state.transact((tx) => {
         for (const chunk of withoutReplicas) {
@@ -318,7 +357,7 @@ export class Collector {
   private async removeReferenced(member: Member, chunks: ChunkId[], missing: ReadonlySet<ChunkId>): Promise<void> {
     for (let at = 0; at < chunks.length; at += ORDER_CHUNKS) {
       const part = chunks.slice(at, at + ORDER_CHUNKS);
-      const answer = await this.remove(member, part);
+      const answer = await this.remove(member, part, missing);
       if (!answer) {
         this.retry(chunks.slice(at));
         return;
@@ -341,7 +380,10 @@ export class Collector {
         const part = chunks.slice(at, at + ORDER_CHUNKS);
         const answer = await member.order('condemn', { chunks: part }, ORDER_TIMEOUT_MS);
         const asked = new Set(part);
-        if (answer.marked.length + answer.missing.length !== part.length || ![...answer.marked, ...answer.missing].every((c) => asked.has(c)))
+        if (
+          answer.marked.length + answer.missing.length !== part.length ||
+          ![...answer.marked, ...answer.missing].every((c) => asked.has(c))
+        )
           throw new HoldfastError('BAD_MESSAGE', `node ${member.name} did not account for every chunk it was to condemn`);
         for (const chunk of answer.missing) missing.add(chunk);
       }
@@ -352,12 +394,16 @@ export class Collector {
     }
   }
 
-  private async remove(member: Member, chunks: readonly ChunkId[]): Promise<{ removed: readonly ChunkId[]; kept: readonly ChunkId[] } | undefined> {
+  private async remove(
+    member: Member,
+    chunks: readonly ChunkId[],
+    missing: ReadonlySet<ChunkId>,
+  ): Promise<{ removed: readonly ChunkId[]; kept: readonly ChunkId[] } | undefined> {
     const { startId } = member;
     try {
       const answer = await member.order('remove', { chunks: [...chunks] }, ORDER_TIMEOUT_MS);
-      // Void for all that were named: what was kept has a newer receipt, and what was missing has none.
-      const kept = new Set(answer.kept);
+      // What was kept has a newer receipt. What was missing already has none that is true, unless it is newer still.
+      const kept = new Set(answer.kept.filter((chunk) => !missing.has(chunk)));
       this.context.receipts.removed(
         member.id,
         answer.startId,
@@ -377,18 +423,50 @@ export class Collector {
     }
   }
 
+  /** Begins to write down which removals end; the answer ends it and tells them. */
+  recordReleases(): () => ReadonlySet<ChunkId> {
+    const released = new Set<ChunkId>();
+    this.recorders.add(released);
+    return () => {
+      this.recorders.delete(released);
+      return released;
+    };
+  }
+
   private release(chunks: readonly ChunkId[]): void {
-    for (const chunk of chunks) this.removing.delete(chunk);
+    for (const chunk of chunks) {
+      this.removing.delete(chunk);
+      for (const released of this.recorders) released.add(chunk);
+    }
     const { waiters } = this;
     this.waiters = [];
     for (const look of waiters) look();
   }
   private retry(chunks: readonly ChunkId[]): void {
     const dueMs = this.context.environment.monotonicMs() + Math.max(this.context.graceMs, RETRY_KEPT_MS);
-    for (const chunk of chunks) {
+    for (const chunk of chunks) this.lookAgain(chunk, dueMs);
+  }
+  private lookAgain(chunk: ChunkId, dueMs: number): void {
+    this.retries.set(chunk, dueMs);
+    this.nextRetryMs = Math.min(this.nextRetryMs, dueMs);
+  }
+  private takeDue(nowMs: number): ChunkId[] {
+    const due: ChunkId[] = [];
+    for (const [chunk, dueMs] of this.queue) {
+      if (dueMs > nowMs || due.length >= ROUND_CHUNKS) break;
       this.queue.delete(chunk);
-      this.queue.set(chunk, dueMs);
+      due.push(chunk);
     }
+    if (this.nextRetryMs <= nowMs && due.length < ROUND_CHUNKS) {
+      this.nextRetryMs = Number.POSITIVE_INFINITY;
+      for (const [chunk, dueMs] of this.retries) {
+        if (dueMs <= nowMs && due.length < ROUND_CHUNKS) {
+          this.retries.delete(chunk);
+          due.push(chunk);
+        } else this.nextRetryMs = Math.min(this.nextRetryMs, dueMs);
+      }
+    }
+    return due;
   }
   private park(chunk: ChunkId, row: ChunkRow): void {
     for (const node of row.replicas) {

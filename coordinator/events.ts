@@ -49,7 +49,8 @@ export class EventLog {
     this.unsaved.push(noted);
     this.flushTimer ??= this.environment.setTimer(FLUSH_AFTER_MS, () => this.flush());
     const level = noted.level === 'info' ? 'info' : noted.level;
-    if (!noted.kind.startsWith('file.')) this.environment.log(level, noted.text, { event: noted.kind, node: noted.node, chunk: noted.chunk });
+    if (!noted.kind.startsWith('file.'))
+      this.environment.log(level, noted.text, { event: noted.kind, node: noted.node, chunk: noted.chunk });
     this.onEvent?.(noted);
     return noted;
   }

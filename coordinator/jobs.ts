@@ -110,7 +110,8 @@ export class Job {
     const last = this.samples.at(-1);
     const sample = { atMs: nowMs, chunks: this.doneChunks, bytes: this.doneBytes };
     // A handful of samples a second is plenty: the newest one is replaced while it is young.
-    if (last && this.samples.length > 1 && nowMs - (this.samples.at(-2) as Progress).atMs < 200) this.samples[this.samples.length - 1] = sample;
+    if (last && this.samples.length > 1 && nowMs - (this.samples.at(-2) as Progress).atMs < 200)
+      this.samples[this.samples.length - 1] = sample;
     else this.samples.push(sample);
     this.trim(nowMs);
   }

@@ -1,11 +1,10 @@
 /** One node as the coordinator knows it: its row, its life, its connection, and what it last said about itself. */
-import type { Connection } from '../protocol/call.js';
+import type { Connection, ReplyOf, RequestOf } from '../protocol/call.js';
 import type { NodeContact, NodeId, NodeState } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_CHUNK_SIZE_BYTES } from '../protocol/limits.js';
 import type { NodeServes } from '../protocol/node-calls.js';
-import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import { type Liveness, shownState } from './node-state.js';
 import type { NodeRow } from './rows.js';
 
@@ -30,14 +29,13 @@ type OrderArguments<O extends Orders> = Omit<RequestOf<NodeServes, O>, 'epoch' |
 /** A node with less than this free takes no new chunks: one of the largest must fit, with its header. */
 const FULL_BELOW_BYTES = MAX_CHUNK_SIZE_BYTES + 1024 * 1024;
 /** A small disk is full later: when a fiftieth is left. */
-const isFullWith = (space: NodeSpace): boolean => space.freeBytes < Math.min(FULL_BELOW_BYTES, Math.max(space.capacityBytes / 50, 64 * 1024));
+const isFullWith = (space: NodeSpace): boolean =>
+  space.freeBytes < Math.min(FULL_BELOW_BYTES, Math.max(space.capacityBytes / 50, 64 * 1024));
 
 export class Member {
   liveness: Liveness;
   connection: Connection | undefined;
   startId = '';
-  /** Every start of the node's process that registered with this start of the coordinator. */
-  readonly knownStarts = new Set<string>();
   space: NodeSpace;
   inventory: InventoryState = 'unknown';
   isReadOnly = false;

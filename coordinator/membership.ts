@@ -2,13 +2,12 @@
  * Which nodes there are and how they are. Registration decides who a node is, heartbeats whether it lives; every change of state is told once,
  * to `hooks`. The judgement itself is in node-state.ts.
  */
-import type { CallFrame, Connection } from '../protocol/call.js';
+import type { CallFrame, Connection, RequestOf } from '../protocol/call.js';
 import type { NodeContact, NodeId, VolumeId } from '../protocol/entities.js';
 import type { Environment, Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.js';
 import type { NodeCalls, Registered } from '../protocol/node-calls.js';
-import type { RequestOf } from '../protocol/call.js';
 import { type Beat, Member } from './member.js';
 import { forgive, knownBefore, type LivenessInput, type LivenessTimes, step } from './node-state.js';
 import type { Permits } from './permits.js';
@@ -37,7 +36,10 @@ export interface MembershipContext {
 }
 export interface MembershipHooks {
   /** A node registered: it is up, its inventory is unknown. `isNewProcess`: another start than before. */
-  registered(member: Member, facts: { readonly isNew: boolean; readonly isNewProcess: boolean; readonly before: NodeContact['state'] }): void;
+  registered(
+    member: Member,
+    facts: { readonly isNew: boolean; readonly isNewProcess: boolean; readonly before: NodeContact['state'] },
+  ): void;
   /** Its state changed (not by registering). */
   stateChanged(member: Member, before: NodeContact['state'], reason: string): void;
   /** Anything clients must know changed: state, writable, address. */
@@ -154,14 +156,14 @@ export class Membership {
     const isNewProcess = member.startId !== args.startId;
     member.row = row;
     member.startId = args.startId;
-    member.knownStarts.add(args.startId);
     if (isNewProcess) member.restarted();
     member.connection = connection;
     member.space = { capacityBytes: args.capacityBytes, freeBytes: args.freeBytes, usedBytes: args.usedBytes, chunkCount: args.chunkCount };
     member.liveness = step(member.liveness, 'registered', environment.monotonicMs(), this.context.times);
     // The node keeps its id on disk: it must not learn of one that the coordinator could forget.
     await this.context.written();
-    if (member.connection !== connection || !connection.isOpen) throw new HoldfastError('UNREACHABLE', 'the node went away while registering');
+    if (member.connection === connection && !connection.isOpen) this.closed(member, connection, 'the connection closed');
+    if (member.connection !== connection) throw new HoldfastError('UNREACHABLE', 'the node went away while registering');
     this.hooks.registered(member, { isNew, isNewProcess, before: stateBefore });
     this.tellContacts();
     const { permits } = this.context;
@@ -185,7 +187,8 @@ export class Membership {
     const isReadOnlyBefore = member.isReadOnly;
     member.beat(beat);
     this.apply(member, 'heartbeat', 'it is heard again');
-    if (beat.isReadOnly !== isReadOnlyBefore) this.hooks.stateChanged(member, member.state, beat.isReadOnly ? 'read-only' : 'writable again');
+    if (beat.isReadOnly !== isReadOnlyBefore)
+      this.hooks.stateChanged(member, member.state, beat.isReadOnly ? 'read-only' : 'writable again');
     const { permits } = this.context;
     return { generation: permits.generation, revokedClients: [...permits.revokedClients], scrubBytesPerS: this.context.scrubBytesPerS() };
   }
@@ -314,4 +317,3 @@ export class Membership {
     return { id: ((state.get('settings', NEXT_NODE_SETTING) as number | undefined) ?? 0) + 1, isNew: true };
   }
 }
-

@@ -37,6 +37,9 @@ export class Pins {
   unpinAll(client: ClientId): void {
     for (const chunk of [...(this.clients.get(client)?.keys() ?? [])]) this.unpin(client, chunk);
   }
+  isPinnedBy(client: ClientId, chunk: ChunkId, nowMs: number): boolean {
+    return (this.clients.get(client)?.get(chunk) ?? 0) > nowMs;
+  }
   /** Milliseconds on the same clock until which the chunk is pinned; 0 when it is not. */
   pinnedUntilMs(chunk: ChunkId, nowMs: number): number {
     if (!this.counts.has(chunk)) return 0;

@@ -23,8 +23,8 @@ interface NodeStarts {
   floor: number;
   /** True while the floor must be asked for. */
   needsFloor: boolean;
-  /** Starts this coordinator has seen before the present one; the value tells whether the inventory was taken since. */
-  readonly earlier: Set<string>;
+  /** Starts this coordinator has seen before the present one, each with its last floor. */
+  readonly earlier: Map<string, number>;
   /** Of the present start: chunk → sequence of its removal. Oldest first. */
   tombstones: Map<ChunkId, number>;
   /** Chunks removed from the node in earlier starts. */
@@ -51,7 +51,7 @@ export class Receipts {
         startId,
         floor: Number.POSITIVE_INFINITY,
         needsFloor: true,
-        earlier: new Set(),
+        earlier: new Map(),
         tombstones: new Map(),
         earlierTombstones: new Set(),
         isInventoryComplete: false,
@@ -60,7 +60,7 @@ export class Receipts {
     }
     known.isInventoryComplete = false;
     if (known.startId !== startId) {
-      known.earlier.add(known.startId);
+      known.earlier.set(known.startId, known.floor);
       for (const chunk of known.tombstones.keys()) known.earlierTombstones.add(chunk);
       known.tombstones = new Map();
       known.startId = startId;
@@ -120,10 +120,11 @@ export class Receipts {
     if (receipt.startId === known.startId)
       return receipt.sequence > known.floor && receipt.sequence > (known.tombstones.get(receipt.chunk) ?? -1);
     // Given by an earlier process of the node: its files are still there (a power loss is found by the inventory).
+    const floor = known.earlier.get(receipt.startId);
     return (
-      known.earlier.has(receipt.startId) &&
+      floor !== undefined &&
+      receipt.sequence > floor &&
       !known.isInventoryComplete &&
-      !known.needsFloor &&
       !known.earlierTombstones.has(receipt.chunk) &&
       !known.tombstones.has(receipt.chunk)
     );

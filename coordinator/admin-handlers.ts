@@ -1,0 +1,122 @@
+/** Calls of administrators and watchers: event in, checked, one function called, reply or error out. No rules here but who may. */
+import type { z } from 'zod';
+import { type AdminCalls, adminCalls } from '../protocol/admin-calls.js';
+import type { CallFrame, Connection, Handlers, RequestOf } from '../protocol/call.js';
+import { clientHandshake } from '../protocol/client-calls.js';
+import { DEFAULT_VOLUME_NAME, type VolumeId } from '../protocol/entities.js';
+import { HoldfastError } from '../protocol/errors.js';
+import { checked, checkedHandshake } from './checked.js';
+import type { Keeper } from './cluster-keeper.js';
+import type { AuthenticatedUser } from './ports.js';
+import type { VolumeRow } from './rows.js';
+
+interface AdminCaller {
+  readonly user: AuthenticatedUser;
+  readonly volume: string;
+  readonly connection: Connection;
+}
+
+const ADMIN_ONLY: ReadonlySet<keyof AdminCalls> = new Set<keyof AdminCalls>([
+  'check',
+  'drainNode',
+  'undrainNode',
+  'removeNode',
+  'scrub',
+  'repairNow',
+  'setRepairSpeed',
+  'rebalance',
+  'cancelJob',
+  'setCopies',
+  'backup',
+  'readBackup',
+  'verifyChunk',
+]);
+
+/** @throws {HoldfastError} PROTOCOL_VERSION, UNAUTHORIZED, BAD_MESSAGE */
+export function acceptAdmin(keeper: Keeper, handshake: unknown, connection: Connection): void {
+  const { token, volume } = checkedHandshake(clientHandshake, handshake);
+  const user = keeper.context.authenticateUser(token);
+  const caller: AdminCaller = { user, volume: volume ?? DEFAULT_VOLUME_NAME, connection };
+  const handlers = handlersOf(keeper);
+  connection.onClose = () => keeper.watches.closeAll(connection);
+  connection.onCall = async (frame: CallFrame): Promise<unknown> => {
+    const { method } = frame;
+    if (!Object.hasOwn(adminCalls, method)) throw new HoldfastError('BAD_MESSAGE', `administrators cannot call ${method.slice(0, 64)}`);
+    const name = method as keyof AdminCalls;
+    if (ADMIN_ONLY.has(name) && !user.isAdmin) throw new HoldfastError('FORBIDDEN', `${name} is for administrators; you are ${user.user}`);
+    const args = checked(adminCalls[name].request as z.ZodType<never>, frame.args, name);
+    return await handlers[name](caller, args);
+  };
+}
+
+function handlersOf(keeper: Keeper): Handlers<AdminCalls, AdminCaller> {
+  const { context, admins, events, jobs, statusBook, watches } = keeper;
+  const volumes = (): VolumeRow[] => [...context.state.table('volumes').values()];
+  /** The volume asked for, if the caller may do that there. @throws {HoldfastError} ENOENT, FORBIDDEN */
+  const volumeOf = (caller: AdminCaller, name: string | undefined, wanted: 'read' | 'write' = 'read'): VolumeId => {
+    const asked = name ?? caller.volume;
+    const access = caller.user.access(asked);
+    const volume = volumes().find((one) => one.name === asked);
+    if (!volume || access === undefined) throw new HoldfastError('ENOENT', `there is no volume ${asked}, or it is not yours`);
+    if (wanted === 'write' && access === 'read') throw new HoldfastError('FORBIDDEN', `you may only read volume ${asked}`);
+    return volume.volume;
+  };
+  const inodeOf = (caller: AdminCaller, { path, volume }: { path: string; volume?: string | undefined }): number =>
+    context.resolve(volumeOf(caller, volume), path);
+  const mayWatch = (caller: AdminCaller, request: RequestOf<AdminCalls, 'watch'>): void => {
+    if (request.topic !== 'directory' && request.topic !== 'file') return;
+    const row = context.state.get('inodes', request.inode);
+    const volume = row && context.state.get('volumes', row.volume);
+    if (!volume || caller.user.access(volume.name) === undefined) throw new HoldfastError('ENOENT', `no inode ${request.inode}`);
+  };
+  const name = (caller: AdminCaller): string => caller.user.user;
+
+  return {
+    hello: ({ user }) => ({
+      cluster: context.cluster,
+      epoch: context.epoch,
+      user: user.user,
+      isAdmin: user.isAdmin,
+      version: context.options.version,
+      volumes: volumes().filter((volume) => user.access(volume.name) !== undefined),
+    }),
+    status: () => statusBook.status(),
+    watch: (caller, request) => {
+      mayWatch(caller, request);
+      return watches.open(caller.connection, request);
+    },
+    unwatch: ({ connection }, { watch }) => {
+      watches.close(connection, watch);
+      return {};
+    },
+    stat: (caller, request) => admins.stat(inodeOf(caller, request)),
+    why: (caller, request) => admins.why(inodeOf(caller, request)),
+    events: (_caller, { after, limit, level }) => ({ events: events.after(after, limit, level) }),
+    jobs: () => ({ jobs: jobs.all().map((job) => job.status) }),
+    check: () => admins.check(),
+    verify: (caller, request) => admins.verify(inodeOf(caller, request)),
+    verifyChunk: (_caller, { chunk }) => admins.verifyChunk(chunk),
+    drainNode: async (caller, { node }) => await durable(admins.drain(name(caller), node)),
+    undrainNode: async (caller, { node }) => await durable(admins.undrain(name(caller), node)),
+    removeNode: async (caller, { node, evenIfDataIsLost }) => await durable(admins.remove(name(caller), node, evenIfDataIsLost)),
+    scrub: (caller, { node, action }) => admins.scrub(name(caller), node, action),
+    repairNow: (caller) => admins.repairNow(name(caller)),
+    setRepairSpeed: async (caller, { speed }) => await durable(admins.setRepairSpeed(name(caller), speed)),
+    rebalance: (caller, { action }) => admins.rebalance(name(caller), action),
+    cancelJob: (caller, { job }) => admins.cancelJob(name(caller), job),
+    setCopies: async (caller, { volume, copies }) => await durable(admins.setCopies(name(caller), volume, copies)),
+    deleteFile: async (caller, { path, volume }) => {
+      const where = volumeOf(caller, volume, 'write');
+      await context.deleteFile(name(caller), where, path);
+      return { text: `${path} is deleted` };
+    },
+    backup: () => context.backup(),
+    readBackup: (_caller, { offset }) => context.readBackup(offset),
+  };
+
+  /** An administrator's decision is on stable storage before it is answered. */
+  async function durable<T>(answer: T): Promise<T> {
+    await context.synced();
+    return answer;
+  }
+}
