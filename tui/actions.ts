@@ -31,25 +31,30 @@ export function localAction(state: State, verb: LocalVerb, name: string): Propos
   if (!state.options.stateDir) {
     return { action, confirmation: none, refusal: `${verb} works on local clusters only: start the screen with --state DIR` };
   }
-  const isRunning = state.local[name];
-  if (isRunning === undefined && Object.keys(state.local).length > 0) {
+  const process = state.local[name];
+  if (process === undefined && Object.keys(state.local).length > 0) {
     return { action, confirmation: none, refusal: `${name} is not a process of the cluster in ${state.options.stateDir}` };
   }
-  if (verb === 'start') return { action, confirmation: none, ...(isRunning ? { refusal: `${name} runs already` } : {}) };
+  if (verb === 'start')
+    return {
+      action,
+      confirmation: none,
+      ...(process === 'running'
+        ? { refusal: `${name} runs already` }
+        : process === 'paused'
+          ? { refusal: `${name} is paused: Z lets it go on` }
+          : {}),
+    };
   if (verb === 'resume') return { action, confirmation: none };
-  if (isRunning === false) return { action, confirmation: none, refusal: `${name} does not run` };
+  if (process === 'stopped') return { action, confirmation: none, refusal: `${name} does not run` };
   const words = { stop: 'stops', kill: 'kills', pause: 'pauses' }[verb];
   if (name === COORDINATOR) return { action, confirmation: yes(`${words} the coordinator: files wait until it is back`) };
   const node = nodesOf(state).find((one) => one.name === name);
   const effect = `${words} ${name}: ${lossOf(node)}`;
   return { action, confirmation: node && node.onlyCopies > 0 ? typed(name, effect) : yes(effect) };
 }
-export function pauseAction(state: State, name: string): Proposal {
-  // A paused process still runs; the coordinator sees it as suspect or down.
-  const node = nodesOf(state).find((one) => one.name === name);
-  const isSilent = node !== undefined && (node.state === 'suspect' || node.state === 'down') && state.local[name] === true;
-  return localAction(state, isSilent ? 'resume' : 'pause', name);
-}
+export const pauseAction = (state: State, name: string): Proposal =>
+  localAction(state, state.local[name] === 'paused' ? 'resume' : 'pause', name);
 export const drain = (node: NodeStatus): Proposal => ({
   action: call('drainNode', { node: node.name }, `drain ${node.name}`),
   confirmation: yes(`moves ${plural(node.replicas, 'chunk')} off ${node.name}; nothing is lost, it can be ended with U`),

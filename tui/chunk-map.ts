@@ -8,13 +8,13 @@ import { compareNames, memo } from './topics.js';
 /** Cell signs; the legend is drawn from this table. */
 export const CELLS: Record<ReplicaHealth | 'none' | 'unknown', { readonly sign: string; readonly style: Style; readonly words: string }> = {
   good: { sign: '#', style: 'ok', words: 'good' },
-  unchecked: { sign: 'o', style: 'plain', words: 'stored, not re-read yet' },
-  copying: { sign: '~', style: 'accent', words: 'being copied' },
-  suspect: { sign: '?', style: 'warn', words: 'node suspect' },
-  down: { sign: 'x', style: 'bad', words: 'on a down node' },
+  unchecked: { sign: 'o', style: 'plain', words: 'not re-read yet' },
+  copying: { sign: '~', style: 'accent', words: 'copying' },
+  suspect: { sign: '?', style: 'warn', words: 'suspect' },
+  down: { sign: 'x', style: 'bad', words: 'node down' },
   missing: { sign: 'm', style: 'bad', words: 'missing' },
   corrupt: { sign: '!', style: 'bad', words: 'corrupt' },
-  none: { sign: '.', style: 'dim', words: 'no copy here' },
+  none: { sign: '.', style: 'dim', words: 'no copy' },
   unknown: { sign: ' ', style: 'plain', words: 'not loaded' },
 };
 /** Worst last: a cell that covers several chunks shows the worst replica among them. */
@@ -126,6 +126,15 @@ function gather(cells: readonly Span[]): Row {
     else out.push({ text: cell.text, style: cell.style });
   }
   return out;
+}
+
+/** Nodes that hold any chunk in view, in the order of `all`. */
+export function nodesInView(view: MapView, all: readonly string[]): string[] {
+  const seen = new Set<string>();
+  for (let cell = 0; cell < cellsInView(view); cell += 1) {
+    for (const chunk of chunksOf(view, cell)) for (const replica of chunk.replicas) seen.add(replica.name);
+  }
+  return all.filter((name) => seen.has(name));
 }
 
 /** Digits 0 to 9 of good replicas ('+' for more), the fewest of a cell's chunks. */

@@ -42,6 +42,17 @@ export function count(value: number | null | undefined): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
+/** At most 6 columns: "12,345", "1.2M", "340M", "1.2G". */
+export function shortCount(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value) || value < 99_999.5) return count(value);
+  let short = value;
+  for (const unit of ['k', 'M', 'G', 'T']) {
+    short /= 1000;
+    if (short < 999.5) return `${short < 9.95 ? short.toFixed(1) : Math.round(short)}${unit}`;
+  }
+  return `${Math.round(short)}T`;
+}
+
 const two = (value: number): string => String(value).padStart(2, '0');
 
 /** Local wall clock "12:04:31". */

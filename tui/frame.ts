@@ -54,7 +54,7 @@ function tabs(state: State, columns: number): Row {
     const label = `${index + 1} ${TITLES[screen]}`;
     return isHere ? span(`[${label}]`, 'bold') : span(` ${label} `);
   });
-  const hint = columns >= 80 ? '/ filter  : command  ? help  q quit ' : '? help  q quit ';
+  const hint = columns >= 90 ? '/ filter  : command  ? help  q quit ' : columns >= 80 ? ': command  ? help  q quit ' : '? help ';
   return ends([span(' '), ...left], [span(hint, 'dim')], columns);
 }
 

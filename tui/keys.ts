@@ -42,7 +42,7 @@ export const KEYS: readonly KeyEntry[] = [
   entry('global', '/', '/', 'filter', 'filter the list while typing'),
   entry('global', ':', ':', 'command', 'command palette: jump anywhere, do anything by name'),
   entry('global', '?', '?', 'help', 'this page'),
-  entry('global', 'f', 'f', 'freeze', 'freeze and thaw what is shown', footer),
+  entry('global', 'f', 'f', 'freeze', 'freeze and thaw what is shown'),
   entry('global', 'r', 'r', 'refresh', 'ask for everything again (offline: try to connect now)'),
   entry('global', '< >', '< >', 'rate', 'repaint for new data every 0.5, 1, 2 or 5 s'),
   entry('global', 'q ctrl-c', 'q', 'quit', 'leave'),

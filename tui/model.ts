@@ -95,6 +95,7 @@ export interface JobsState {
 export type Action =
   | { readonly kind: 'call'; readonly method: string; readonly args: Record<string, unknown>; readonly label: string }
   | { readonly kind: 'local'; readonly verb: LocalVerb; readonly name: string; readonly label: string };
+export type LocalState = 'running' | 'paused' | 'stopped';
 export type LocalVerb = 'start' | 'stop' | 'kill' | 'pause' | 'resume';
 
 /** What must happen before an action runs: nothing, y, or a name typed in full. */
@@ -152,8 +153,8 @@ export interface State {
   };
   /** Why a view could not be had, by topic. */
   readonly refusals: Readonly<Partial<Record<WatchRequest['topic'], string>>>;
-  /** Processes under the state directory: true = running. */
-  readonly local: Readonly<Record<string, boolean>>;
+  /** Processes under the state directory, by name. */
+  readonly local: Readonly<Record<string, LocalState>>;
   readonly overview: OverviewState;
   readonly nodes: NodesState;
   readonly files: FilesState;
@@ -221,7 +222,7 @@ export type Message =
       readonly removes: readonly string[];
     }
   | { readonly kind: 'refused'; readonly request: WatchRequest; readonly reason: string }
-  | { readonly kind: 'local'; readonly running: Readonly<Record<string, boolean>> }
+  | { readonly kind: 'local'; readonly processes: Readonly<Record<string, LocalState>> }
   | { readonly kind: 'started'; readonly label: string }
   | { readonly kind: 'done'; readonly label: string; readonly ok: boolean; readonly text: string }
   | { readonly kind: 'found'; readonly path: string; readonly inode: InodeId; readonly isFolder: boolean };

@@ -228,7 +228,7 @@ function onMessage(state: State, message: Message): Step {
       return only({ ...state, refusals: { ...state.refusals, [message.request.topic]: message.reason } });
     }
     case 'local':
-      return only({ ...state, local: message.running });
+      return only({ ...state, local: message.processes });
     case 'started':
       return only({ ...state, busy: [...state.busy, message.label] });
     case 'done': {

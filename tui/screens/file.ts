@@ -11,6 +11,7 @@ import {
   type MapView,
   nextProblem,
   nodeRow,
+  nodesInView,
   rulerRow,
   summarise,
 } from '../chunk-map.js';
@@ -26,7 +27,7 @@ import { eventRow, healthWord } from '../words.js';
 const LABEL = 12;
 const TAIL = 8;
 const CHUNK_PANEL = 38;
-const MODE_WORDS = { state: 'state', age: 'age of last check', shared: 'uses of the chunk' } as const;
+const MODE_WORDS = { state: 'state', age: 'last check', shared: 'uses' } as const;
 
 interface Shape {
   readonly mapWidth: number;
@@ -79,10 +80,21 @@ const SHORT_STATE = { up: 'up', suspect: '?', down: 'DOWN', draining: 'drain', r
 function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView, shape: Shape, health: Row): Row[] {
   const summary = summarise(topic);
   const states = new Map(nodesOf(state).map((one) => [one.name, one.state]));
-  const nodes = summary?.nodes ?? [];
-  const fixed = 8;
+  const nodes = nodesInView(view, summary?.nodes ?? []);
+  const fixed = 9;
   const room = Math.max(1, shape.mapHeight - 2 - fixed);
-  const first = Math.min(file.nodeTop, Math.max(0, nodes.length - room));
+  let first = Math.min(file.nodeTop, Math.max(0, nodes.length - room));
+  // With more nodes than rows, those of the chunk under the cursor are in view.
+  const holders = new Set(chunkAt(topic, view.cursor)?.replicas.map((one) => one.name));
+  const isInView = holders.size === 0 || nodes.slice(first, first + room).some((name) => holders.has(name));
+  if (!isInView)
+    first = Math.max(
+      0,
+      Math.min(
+        nodes.length - room,
+        nodes.findIndex((name) => holders.has(name)),
+      ),
+    );
   const shown = nodes.slice(first, first + room);
   const lastChunk = Math.min(view.chunkCount, firstVisible(view) + view.columns * view.zoom);
   const label = (text: string): string => padEnd(text, LABEL);
@@ -99,7 +111,10 @@ function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView
         span(padStart(count(summary?.goodByNode.get(name) ?? 0), TAIL), 'dim'),
       ];
     }),
-    row(' '.repeat(LABEL), span(cursorRow(view), 'bold')),
+    row(
+      span(label(nodes.length > shown.length ? `[ ] ${first + 1}-${first + shown.length}/${nodes.length}` : ''), 'dim'),
+      span(cursorRow(view), 'bold'),
+    ),
   ];
   const legend = (['good', 'unchecked', 'copying', 'suspect', 'down', 'missing', 'corrupt', 'none'] as const).map(
     (state_) => CELLS[state_],
@@ -107,9 +122,9 @@ function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView
   const half = Math.ceil(legend.length / 2);
   if (file.mode === 'state') {
     for (const part of [legend.slice(0, half), legend.slice(half)]) {
-      body.push(row(...part.flatMap((one) => [span(one.sign, one.style), span(` ${one.words}   `, 'dim')])));
+      body.push(row(...part.flatMap((one) => [span(one.sign, one.style), span(` ${one.words}  `, 'dim')])));
     }
-  } else if (file.mode === 'age') body.push(row(span('last check: h hours, d days, w weeks, M older, - never; trouble as before', 'dim')));
+  } else if (file.mode === 'age') body.push(row(span('checked: h hours, d days, w weeks, M older, - never', 'dim')));
   else body.push(row(span('digits: how many places use the chunk', 'dim')));
   const byGood = summary?.byGood ?? [];
   const below = byGood.slice(0, view.copies).reduce((sum, value) => sum + (value ?? 0), 0);
@@ -121,22 +136,19 @@ function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView
       span(`${count(below - (byGood[0] ?? 0) - (view.copies > 1 ? (byGood[1] ?? 0) : 0))} under, `, 'plain'),
       span(`${count(view.copies > 1 ? (byGood[1] ?? 0) : 0)} on one copy, `, view.copies > 1 && (byGood[1] ?? 0) > 0 ? 'bad' : 'plain'),
       span(`${count(byGood[0] ?? 0)} lost`, (byGood[0] ?? 0) > 0 ? 'badge-bad' : 'plain'),
-      span(`   shared ${count(summary?.shared ?? 0)}`, 'dim'),
+    ),
+    row(
+      span('shared  ', 'dim'),
+      `${plural(summary?.shared ?? 0, 'chunk')} also used elsewhere`,
+      span((summary?.loaded ?? 0) < view.chunkCount ? `   (of ${count(summary?.loaded ?? 0)} chunks loaded)` : '', 'dim'),
     ),
   );
-  const range = view.chunkCount > 0 ? `, ${count(firstVisible(view))}-${count(lastChunk - 1)}` : '';
-  const each = view.zoom === 1 ? '1 cell = 1 chunk' : `1 cell = ${view.zoom} chunks (the worst)`;
-  const more = nodes.length > shown.length ? `, nodes ${first + 1}-${first + shown.length} of ${nodes.length} [ ]` : '';
-  return panel(
-    `Chunk map: ${plural(view.chunkCount, 'chunk')}${range}, ${each}, ${MODE_WORDS[file.mode]}${more}`,
-    body,
-    shape.mapWidth,
-    shape.mapHeight,
-    {
-      glyphs: state.options.glyphs,
-      isFocused: true,
-    },
-  );
+  const range = view.chunkCount > 0 ? `${count(firstVisible(view))}-${count(lastChunk - 1)} of ${count(view.chunkCount)}` : 'none';
+  const each = view.zoom === 1 ? '1 per cell' : `${view.zoom} per cell (the worst)`;
+  return panel(`Chunks ${range}, ${each}, ${MODE_WORDS[file.mode]}`, body, shape.mapWidth, shape.mapHeight, {
+    glyphs: state.options.glyphs,
+    isFocused: true,
+  });
 }
 
 function chunkRows(state: State, chunk: FileChunk | undefined, index: number, total: number, isShort: boolean): Row[] {

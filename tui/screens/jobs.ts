@@ -19,32 +19,30 @@ const selectedIndex = (state: State, jobs: readonly JobStatus[]): number =>
   );
 
 function columnsFor(state: State, columns: number): Column<JobStatus>[] {
-  const barWidth = columns >= 100 ? 20 : 10;
-  const subject = Math.max(
-    8,
-    columns - 4 - 2 - 7 - 10 - 10 - (barWidth + 6) - (columns >= 80 ? 14 + 10 : 0) - (columns >= 100 ? 6 : 0) - 9,
-  );
+  const barWidth = columns >= 100 ? 14 : 8;
+  const taken = 6 + 9 + 9 + (barWidth + 5) + 4 + (columns >= 80 ? 12 + 8 + 2 : 0) + (columns >= 100 ? 4 + 1 : 0);
+  const subject = Math.max(8, columns - 4 - 2 - 1 - taken);
   const all: (Column<JobStatus> & { readonly from: number })[] = [
-    { from: 0, title: 'JOB', width: 7, cell: (job) => job.job },
-    { from: 0, title: 'KIND', width: 10, cell: (job) => job.kind },
+    { from: 0, title: 'JOB', width: 6, cell: (job) => job.job },
+    { from: 0, title: 'KIND', width: 9, cell: (job) => job.kind },
     { from: 0, title: 'SUBJECT', width: subject, cell: (job) => escapeControl(job.subject) },
-    { from: 0, title: 'STATE', width: 10, cell: (job) => span(job.state, jobStyle(job)) },
+    { from: 0, title: 'STATE', width: 9, cell: (job) => span(job.state, jobStyle(job)) },
     {
       from: 0,
       title: 'DONE',
       width: barWidth + 5,
       cell: (job) => `${bar(shareOf(job), barWidth, state.options.glyphs)} ${padStart(percent(shareOf(job), 1), 4)}`,
     },
-    { from: 80, title: 'SPEED', width: 14, align: 'right', cell: (job) => (isActive(job) ? jobSpeed(job) : '') },
+    { from: 80, title: 'SPEED', width: 12, align: 'right', cell: (job) => (isActive(job) ? jobSpeed(job) : '') },
     {
       from: 80,
       title: 'LEFT',
-      width: 10,
+      width: 8,
       align: 'right',
       cell: (job) =>
         isActive(job) ? (job.etaMs === null ? '-' : duration(job.etaMs)) : moment(job.endedAtMs ?? job.startedAtMs, state.wallMs),
     },
-    { from: 100, title: 'ERR', width: 5, align: 'right', cell: (job) => span(count(job.errors), job.errors > 0 ? 'bad' : 'plain') },
+    { from: 100, title: 'ERR', width: 4, align: 'right', cell: (job) => span(count(job.errors), job.errors > 0 ? 'bad' : 'plain') },
   ];
   return all.filter((one) => columns >= one.from);
 }

@@ -5,7 +5,7 @@ import { age, bytes, count, percent, rate } from '../format.js';
 import { moved } from '../list.js';
 import { layoutOf, NODE_SORTS, only, type State, type Step } from '../model.js';
 import { propose } from '../propose.js';
-import { escapeControl, padEnd, padStart, truncateMiddle, widthOf } from '../text.js';
+import { escapeControl, padEnd, padStart, truncateMiddle } from '../text.js';
 import { compareNames, type DatedNode, eventsOf, nodesOf } from '../topics.js';
 import { eventRow, NODE_TROUBLE, nodeState, nodesTitle, spaceWords } from '../words.js';
 
@@ -65,15 +65,17 @@ function columnsFor(state: State, columns: number): Column<DatedNode>[] {
 const beat = (state: State, node: DatedNode): string =>
   node.heartbeatAgeMs === null ? '-' : age(node.heartbeatAgeMs + Math.max(0, state.nowMs - node.receivedAtMs));
 
-function detailRows(state: State, node: DatedNode, columns: number): Row[] {
+function detailRows(state: State, node: DatedNode): Row[] {
   const local = state.local[node.name];
   const process =
     local === undefined
       ? state.options.stateDir
         ? 'not of this state directory'
         : 'unknown (no --state)'
-      : local
-        ? 'runs here'
+      : local !== 'stopped'
+        ? local === 'paused'
+          ? 'paused here: Z lets it go on'
+          : 'runs here'
         : 'not running: S starts it';
   const facts: readonly (readonly [string, string])[] = [
     ['address', node.url],
@@ -81,7 +83,7 @@ function detailRows(state: State, node: DatedNode, columns: number): Row[] {
     ['version', escapeControl(node.version)],
     ['space', spaceWords(node)],
     ['traffic', `read ${rate(node.readBytesPerS)}, write ${rate(node.writtenBytesPerS)}`],
-    ['copies', `${count(node.replicas)}, of these ${count(node.onlyCopies)} are a chunk's only good copy`],
+    ['copies', `${count(node.replicas)}, ${count(node.onlyCopies)} of them the only good one`],
     ['beat', `${beat(state, node)} ago, ${count(node.errors)} errors${node.isReadOnly ? ', READ-ONLY' : ''}${node.isFull ? ', FULL' : ''}`],
     ['process', process],
   ];
@@ -94,9 +96,7 @@ function detailRows(state: State, node: DatedNode, columns: number): Row[] {
       ),
     );
   }
-  return rows.map((one) =>
-    one.map((part) => (widthOf(part.text) > columns ? { ...part, text: truncateMiddle(part.text, columns) } : part)),
-  );
+  return rows;
 }
 
 function split(state: State, height: number): { list: number; detail: number } {
@@ -140,15 +140,9 @@ export function drawNodes(state: State, columns: number, height: number): Row[] 
     [
       ...out,
       ...beside(
-        panel(
-          `Node ${escapeControl(node.name)}: ${nodeState(state, node).text}`,
-          detailRows(state, node, factsWidth - 14),
-          factsWidth,
-          detail,
-          {
-            glyphs,
-          },
-        ),
+        panel(`Node ${escapeControl(node.name)}: ${nodeState(state, node).text}`, detailRows(state, node), factsWidth, detail, {
+          glyphs,
+        }),
         panel('Its events (newest first)', eventRows, columns - factsWidth, detail, { glyphs }),
       ),
     ],

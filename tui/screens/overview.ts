@@ -2,7 +2,7 @@
 import type { JobStatus } from '../../protocol/admin-calls.js';
 import { drain, localAction, repair, scrub } from '../actions.js';
 import { bar, beside, block, type Column, panel, type Row, row, scrollTo, span, sparkline, table } from '../draw.js';
-import { bytes, count, duration, percent, rate } from '../format.js';
+import { bytes, count, duration, percent, rate, shortCount } from '../format.js';
 import { moved } from '../list.js';
 import { layoutOf, only, type State, type Step } from '../model.js';
 import { openEvent } from '../open.js';
@@ -23,17 +23,18 @@ const overviewJobs = (state: State): JobStatus[] => {
 /** Newest first. */
 const overviewEvents = (state: State) => eventsOf(state).slice(-100).reverse();
 
-function nodeColumns(state: State, hasRates: boolean): Column<DatedNode>[] {
+function nodeColumns(state: State, width: number, hasRates: boolean): Column<DatedNode>[] {
+  const spare = Math.max(0, Math.min(20, width - 61));
   const columns: Column<DatedNode>[] = [
-    { title: 'NODE', width: 7, cell: (node) => escapeControl(node.name) },
-    { title: 'STATE', width: 12, cell: (node) => nodeState(state, node) },
+    { title: 'NODE', width: 6 + spare, cell: (node) => escapeControl(node.name) },
+    { title: 'STATE', width: 10, cell: (node) => nodeState(state, node) },
     {
       title: 'USED',
-      width: 15,
+      width: 11,
       cell: (node) =>
-        `${bar(node.capacityBytes > 0 ? node.usedBytes / node.capacityBytes : 0, 10, state.options.glyphs)} ${padStart(percent(node.usedBytes, node.capacityBytes), 4)}`,
+        `${bar(node.capacityBytes > 0 ? node.usedBytes / node.capacityBytes : 0, 6, state.options.glyphs)} ${padStart(percent(node.usedBytes, node.capacityBytes), 4)}`,
     },
-    { title: 'COPIES', width: 7, align: 'right', cell: (node) => count(node.replicas) },
+    { title: 'COPIES', width: 6, align: 'right', cell: (node) => shortCount(node.replicas) },
   ];
   const isSilent = (node: DatedNode): boolean => node.state === 'down' || node.state === 'suspect';
   if (hasRates) {
@@ -51,7 +52,7 @@ function nodesPanel(state: State, columns: number, height: number, hasRates: boo
   const selected = Math.min(state.overview.selected.nodes, Math.max(0, nodes.length - 1));
   const top = scrollTo(selected, 0, height - 3, nodes.length);
   const shown = nodes.slice(top, top + height - 3);
-  const rows = table(nodeColumns(state, hasRates), shown, (_, index) => isFocused && top + index === selected);
+  const rows = table(nodeColumns(state, columns, hasRates), shown, (_, index) => isFocused && top + index === selected);
   if (nodes.length === 0 && clusterHead(state)) rows.push(row(span('  No nodes yet. Start one: scripts/node start n1', 'dim')));
   const more =
     nodes.length > shown.length ? ` (${count(top + 1)}-${count(top + shown.length)} of ${count(nodes.length)}, worst first)` : '';
@@ -61,21 +62,21 @@ function nodesPanel(state: State, columns: number, height: number, hasRates: boo
 /** Two columns of words and numbers. */
 function dataRows(state: State, columns: number): Row[] {
   const head = clusterHead(state);
-  const half = Math.floor((columns - 2) / 2);
-  const pair = (word: string, value: string): string => padEnd(word, 9) + padStart(value, half - 9);
-  const both = (a: readonly [string, string], b: readonly [string, string]): Row => row(`${pair(...a)}  ${pair(...b)}`);
+  const left = Math.max(12, columns - 20);
+  const both = (a: readonly [string, string], b: readonly [string, string]): Row =>
+    row(padEnd(a[0], 8) + padStart(a[1], left - 8), '  ', padEnd(b[0], 9) + padStart(b[1], columns - left - 11));
   const saved = head && head.uniqueBytes > 0 ? `${(head.logicalBytes / head.uniqueBytes).toFixed(1)}x` : '-';
-  const lag = head?.metadata.copies.filter((one) => !one.isCurrent).length ?? 0;
+  const copies = head?.metadata.copies;
   return [
-    both(['files', count(head?.files)], ['logical', bytes(head?.logicalBytes)]),
-    both(['folders', count(head?.directories)], ['unique', bytes(head?.uniqueBytes)]),
-    both(['chunks', count(head?.chunks.total)], ['stored', bytes(head?.storedBytes)]),
-    both(['dedup', saved], ['clients', count(head?.clients)]),
+    both(['files', shortCount(head?.files)], ['logical', bytes(head?.logicalBytes)]),
+    both(['folders', shortCount(head?.directories)], ['unique', bytes(head?.uniqueBytes)]),
+    both(['chunks', shortCount(head?.chunks.total)], ['stored', bytes(head?.storedBytes)]),
+    both(['dedup', saved], ['metadata', bytes(head?.metadata.bytes)]),
     both(
-      ['metadata', bytes(head?.metadata.bytes)],
-      ['md copies', head ? `${head.metadata.copies.length - lag}/${head.metadata.copies.length}` : '-'],
+      ['clients', shortCount(head?.clients)],
+      ['mirrors', copies ? `${copies.filter((one) => one.isCurrent).length} of ${copies.length}` : '-'],
     ),
-    both(['calls/s', count(head?.rates.callsPerS)], ['deleting', count(head?.deletion.waiting)]),
+    both(['calls/s', shortCount(head?.rates.callsPerS)], ['deleting', shortCount(head?.deletion.waiting)]),
   ];
 }
 
@@ -131,10 +132,10 @@ function jobsPanel(state: State, columns: number, height: number): Row[] {
   const rows = jobs.slice(top, top + height - 2).map((job, index) => {
     const mark = isFocused && top + index === selected ? '> ' : '  ';
     const share = shareOf(job);
-    const progress = `${bar(share, Math.max(8, Math.min(20, columns - 76)), state.options.glyphs)} ${padStart(percent(share, 1), 4)}`;
+    const progress = `${bar(share, Math.max(8, Math.min(20, columns - 86)), state.options.glyphs)} ${padStart(percent(share, 1), 4)}`;
     return row(
       span(`${mark}${padEnd(job.job, 6)} ${padEnd(job.kind, 9)} `, jobStyle(job)),
-      padEnd(escapeControl(job.subject), Math.max(10, Math.min(26, columns - 70))),
+      padEnd(escapeControl(job.subject), Math.max(10, Math.min(40, columns - 82))),
       ` ${progress}  ${count(job.doneChunks)}/${count(job.totalChunks)}`,
       isActive(job) ? `  ${jobSpeed(job)}  ${job.etaMs === null ? job.state : `${duration(job.etaMs)} left`}` : `  ${job.state}`,
       job.errors > 0 ? span(`  ${count(job.errors)} errors`, 'bad') : '',
@@ -161,7 +162,7 @@ export function drawOverview(state: State, columns: number, height: number): Row
   const nodes = overviewNodes(state).length;
   const jobs = Math.max(1, overviewJobs(state).length);
   if (layout === 'full') {
-    const dataWidth = 37;
+    const dataWidth = 39;
     const lower = 7;
     const jobsHeight = Math.min(2 + jobs, 3 + Math.floor((height - 25) / 4) + 1);
     const top = Math.max(8, Math.min(nodes + 3, height - lower - jobsHeight - 6));
@@ -257,7 +258,7 @@ export function overviewKey(state: State, key: string): Step | null {
         localAction(
           state,
           'start',
-          state.link.kind === 'offline' && state.local.coordinator === false ? 'coordinator' : (node?.name ?? 'coordinator'),
+          state.link.kind === 'offline' && state.local.coordinator === 'stopped' ? 'coordinator' : (node?.name ?? 'coordinator'),
         ),
       );
     case 'T':
