@@ -120,7 +120,6 @@ export class Keeper implements ClusterKeeper {
     this.statusBook = new StatusBook({ ...{ context, membership, collector, repair, jobs, events, safeMode, rates } });
     this.watches = new Watches({ ...{ context, events, jobs, repair, rates, care, membership, status: this.statusBook } });
     this.admins = new Admins(this);
-    this.events.onEvent = () => this.watches.eventNoted();
   }
 
   start(): void {
@@ -255,7 +254,6 @@ export class Keeper implements ClusterKeeper {
       : `node ${member.name} is up${facts.isNewProcess ? '' : ' again'}`;
     this.events.note({ level: 'info', kind: facts.isNew ? 'node.joined' : 'node.up', text, node: member.name });
     this.repair.kick();
-    this.watches.changed();
   }
 
   private stateChanged(member: Member, before: NodeContact['state'], reason: string): void {
@@ -294,7 +292,6 @@ export class Keeper implements ClusterKeeper {
     }
     this.safeMode.look();
     this.repair.kick();
-    this.watches.changed();
   }
 }
 

@@ -238,8 +238,7 @@ export class Collector {
     return (
       !this.isStopped &&
       !this.context.isSafeMode() &&
-      member !== undefined &&
-      member.isReachable &&
+      member?.isReachable === true &&
       member.inventory === 'complete' &&
       (this.avoidUntilMs.get(node) ?? 0) <= this.context.environment.monotonicMs()
     );

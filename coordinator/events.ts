@@ -20,8 +20,6 @@ export class EventLog {
   private unsaved: ClusterEvent[] = [];
   private flushTimer: Timer | undefined;
   private next = 1;
-  /** Called for every event, right away. */
-  onEvent: ((event: ClusterEvent) => void) | undefined;
 
   constructor(
     private readonly environment: Environment,
@@ -51,7 +49,6 @@ export class EventLog {
     const level = noted.level === 'info' ? 'info' : noted.level;
     if (!noted.kind.startsWith('file.'))
       this.environment.log(level, noted.text, { event: noted.kind, node: noted.node, chunk: noted.chunk });
-    this.onEvent?.(noted);
     return noted;
   }
 

@@ -2,7 +2,7 @@
  * Which nodes there are and how they are. Registration decides who a node is, heartbeats whether it lives; every change of state is told once,
  * to `hooks`. The judgement itself is in node-state.ts.
  */
-import type { CallFrame, Connection, RequestOf } from '../protocol/call.js';
+import type { Connection, RequestOf } from '../protocol/call.js';
 import type { NodeContact, NodeId, VolumeId } from '../protocol/entities.js';
 import type { Environment, Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';

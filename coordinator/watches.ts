@@ -70,10 +70,6 @@ export class Watches {
   stop(): void {
     this.timer?.cancel();
   }
-  /** Views follow by themselves within half a second; these mark where something happened. */
-  changed(): void {}
-  eventNoted(): void {}
-
   /** @throws {HoldfastError} ENOENT, OVERLOADED */
   open(connection: Connection, request: WatchRequest): Snapshot {
     const own = [...this.watches.values()].filter((watch) => watch.connection === connection).length;
@@ -205,9 +201,9 @@ export class Watches {
     names = wanted === '' ? [...names] : names.filter((name) => name.toLowerCase().includes(wanted));
     if (sort !== 'name') {
       const children = table.of(inode);
-      const valueOf = new Map(names.map((name) => [name, this.sortValue(sort, children.get(name) ?? 0, nodes)]));
+      const values = new Map(names.map((name) => [name, this.sortValue(sort, children.get(name) ?? 0, nodes)]));
       // Byte order of names stays the order among equals.
-      names = [...names].sort((a, b) => (valueOf.get(a) ?? 0) - (valueOf.get(b) ?? 0));
+      names = [...names].sort((a, b) => (values.get(a) ?? 0) - (values.get(b) ?? 0));
     }
     if (descending) names = [...names].reverse();
     if (this.orders.size > 100) this.orders.clear();
