@@ -220,12 +220,14 @@ export class ClientFileTree implements FileTree {
     this.core.cache.putAttributes(stamp, attributes);
     if (attributes.nlink > 0 || attributes.kind === 'directory') return;
     const file = this.files.get(attributes.inode);
-    if (file && file.handles > 0) file.isOrphan = true;
-    else {
-      // Closed, perhaps with bytes still on their way: nobody can ever read them.
-      file?.writer.discard(undefined);
-      if (wasKept) this.files.releaseOrphan(attributes.inode);
+    if (file && file.handles > 0) {
+      file.isOrphan = true;
+      return;
     }
+    // Without name and handle here: others may hold it, we have no business with it. Bytes still on their way nobody can ever read.
+    this.core.cache.dropAttributes(attributes.inode);
+    file?.writer.discard(undefined);
+    if (wasKept) this.files.releaseOrphan(attributes.inode);
   }
 
   private listFromCache(inode: InodeId, after: string, limit: number): { entries: DirectoryEntry[]; isLast: boolean } | undefined {

@@ -146,6 +146,6 @@ export class NodePool {
   async close(): Promise<void> {
     const open = [...this.peers.values()];
     this.peers.clear();
-    await Promise.allSettled(open.map(({ peer }) => peer.close?.()));
+    await Promise.allSettled(open.map(async ({ peer }) => peer.close?.()));
   }
 }
