@@ -89,6 +89,7 @@ export class Coordinator {
   readonly epoch: number;
   readonly startId: string;
   readonly environment: Environment;
+  readonly cluster: string;
   private readonly options: CoordinatorOptions;
   private readonly clients: ClientHandlers;
   private readonly checkpointer: Checkpointer;
@@ -135,6 +136,7 @@ export class Coordinator {
   private constructor(state: State, parts: CoordinatorParts, loaded: Awaited<ReturnType<typeof Coordinator.load>>) {
     const { environment } = parts;
     this.parts = parts;
+    this.cluster = parts.cluster;
     this.state = state;
     this.environment = environment;
     this.options = { ...defaultCoordinatorOptions, ...parts.options };

@@ -1,0 +1,175 @@
+/**
+ * A coordinator as a process has it: data directory, database, journal and sockets around the core. Order of a start: lock the directory, listen
+ * (answering "not ready"), load, begin the new epoch, accept.
+ */
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { type Environment, realEnvironment } from '../protocol/environment.js';
+import { HoldfastError } from '../protocol/errors.js';
+import { listen } from '../protocol/socket.js';
+import { BackupFile } from './backup.js';
+import { createClusterKeeper } from './cluster-keeper.js';
+import { Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { type DataDirectory, damagedMessage, openDataDirectory, writeDurably } from './data-directory.js';
+import { Database } from './database.js';
+import { JournalDamaged } from './journal.js';
+import { JournalFiles } from './journal-files.js';
+import { StoreDamaged } from './metadata-store.js';
+
+export interface ServerOptions {
+  readonly data: string;
+  readonly host: string;
+  /** 0 = any free one. */
+  readonly port: number;
+  /** Allows addresses beyond this machine without TLS. */
+  readonly isInsecureAllowed?: boolean;
+  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Nodes that keep a copy of the metadata. */
+  readonly metadataCopies?: number;
+  readonly coordinator?: Partial<CoordinatorOptions>;
+  /** The process must end with a failure; the next start recovers. */
+  readonly onFatal?: (error: Error) => void;
+}
+
+export interface RunningCoordinator {
+  readonly url: string;
+  readonly coordinator: Coordinator;
+  readonly adminToken: string;
+  readonly nodeToken: string;
+  stop(): Promise<void>;
+  /** As if killed: nothing more is written, connections break. For tests. */
+  crash(): Promise<void>;
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+/** @throws {HoldfastError} EBUSY, REFUSED, EINVAL with a message for people */
+export async function startCoordinator(options: ServerOptions, environment: Environment = realEnvironment()): Promise<RunningCoordinator> {
+  if (!isLoopback(options.host) && !options.tls && !options.isInsecureAllowed)
+    throw new HoldfastError(
+      'EINVAL',
+      `${options.host} is reachable from other machines: give --tls-key and --tls-cert, or --insecure if the network is trusted`,
+    );
+  const directory = await openDataDirectory(options.data);
+  let http: HttpServer | undefined;
+  try {
+    const ready: { coordinator?: Coordinator } = {};
+    http = await openHttp(options, ready);
+    const scheme = options.tls ? 'https' : 'http';
+    const { port } = http.address() as AddressInfo;
+    const url = `${scheme}://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`;
+    const { coordinator, store, journalStorage } = await startCore(options, environment, directory, url);
+    const sockets = listen(http, coordinator.accept, { log: environment.log });
+    ready.coordinator = coordinator;
+    await writeDurably(directory.path, 'url', `${url}\n`, 0o644);
+    environment.log('info', 'coordinator is ready', { url, cluster: directory.cluster, epoch: coordinator.epoch });
+    const close = async (): Promise<void> => {
+      delete ready.coordinator;
+      sockets.close();
+      await closeHttp(http as HttpServer);
+      await directory.unlock();
+    };
+    return {
+      url,
+      coordinator,
+      adminToken: directory.adminToken,
+      nodeToken: directory.nodeToken,
+      stop: async () => {
+        await coordinator.stop();
+        await close();
+      },
+      crash: async () => {
+        coordinator.crash();
+        await Promise.all([store.close(), journalStorage.close()]);
+        await close();
+      },
+    };
+  } catch (error) {
+    if (http) await closeHttp(http);
+    await directory.unlock();
+    throw error;
+  }
+}
+
+async function startCore(options: ServerOptions, environment: Environment, directory: DataDirectory, url: string) {
+  let store: Database | undefined;
+  try {
+    store = await Database.open(directory.databaseFile, {
+      create: directory.isNew,
+      cluster: directory.cluster,
+      log: (message, facts) => environment.log('info', message, facts),
+    });
+    const journalStorage = await JournalFiles.open(directory.journalDirectory);
+    const backups = new BackupFile(directory.path);
+    const coordinator = await Coordinator.start({
+      environment,
+      journalStorage,
+      store,
+      createKeeper: createClusterKeeper,
+      ...(options.coordinator ? { options: options.coordinator } : {}),
+      cluster: directory.cluster,
+      adminToken: directory.adminToken,
+      nodeToken: directory.nodeToken,
+      onFatal: options.onFatal ?? (() => {}),
+      url: () => url,
+      backup: (running) => backups.take(running),
+      readBackup: (offset) => backups.read(offset),
+    });
+    await directory.ready();
+    return { coordinator, store, journalStorage };
+  } catch (error) {
+    await store?.close().catch(() => {});
+    if (error instanceof StoreDamaged || error instanceof JournalDamaged)
+      throw new HoldfastError('REFUSED', damagedMessage(directory.path, error.message));
+    throw error;
+  }
+}
+
+async function openHttp(options: ServerOptions, ready: { coordinator?: Coordinator }): Promise<HttpServer> {
+  const answer = (request: IncomingMessage, response: ServerResponse): void => void respond(request, response, ready);
+  const server = options.tls ? createTlsServer(options.tls, answer) : createServer(answer);
+  server.headersTimeout = 10_000;
+  server.requestTimeout = 30_000;
+  server.keepAliveTimeout = 30_000;
+  server.maxConnections = 4000;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const where = `${options.host}:${options.port}`;
+      if (error.code === 'EADDRINUSE')
+        reject(new HoldfastError('EBUSY', `${where} is in use by another program: choose another --listen address`));
+      else if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
+        reject(new HoldfastError('EINVAL', `${where} is not an address of this machine`));
+      else if (error.code === 'EACCES')
+        reject(new HoldfastError('EINVAL', `${where} may not be used without privileges: choose a port above 1023`));
+      else reject(error);
+    });
+    server.listen(options.port, options.host, resolve);
+  });
+  return server;
+}
+
+async function respond(request: IncomingMessage, response: ServerResponse, ready: { coordinator?: Coordinator }): Promise<void> {
+  const send = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
+    response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(text) });
+    response.end(text);
+  };
+  if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'only GET\n');
+  const path = request.url?.split('?', 1)[0];
+  if (path === '/healthz') return send(200, 'ok\n');
+  if (path === '/readyz') return ready.coordinator ? send(200, 'ready\n') : send(503, 'not ready\n');
+  if (path !== '/metrics') return send(404, 'not found\n');
+  if (!ready.coordinator) return send(503, 'not ready\n');
+  try {
+    send(200, await ready.coordinator.keeper.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
+  } catch {
+    send(500, 'metrics failed\n');
+  }
+}
+
+function closeHttp(server: HttpServer): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}
