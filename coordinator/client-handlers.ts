@@ -253,7 +253,9 @@ export class ClientHandlers {
     if (session) this.register(session, reply);
     if (effects.toReap.length > 0) ports.reap(effects.toReap);
     const recalled = ports.recall.changed(caller.client, caller.volume, effects.touched);
-    const acknowledged = ports.acknowledged();
+    // The author of a durable commit has made the chunks stable and saves the round trip of a `sync`.
+    const isDurable = method === 'commit' && (request as RequestOf<ClientCalls, 'commit'>).durable === true;
+    const acknowledged = isDurable ? ports.synced() : ports.acknowledged();
     if (acknowledged) await acknowledged;
     if (recalled) await recalled;
     return reply as ReplyOf<ClientCalls, M>;
