@@ -11,7 +11,7 @@ import { verifyChunk } from '../protocol/chunk.js';
 import type { ChunkId } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import type { HoldfastError } from '../protocol/errors.js';
-import { SEALED_LEAF_SIZE_BYTES, SMALL_CHUNK_BYTES } from '../protocol/limits.js';
+import { SMALL_CHUNK_BYTES } from '../protocol/limits.js';
 import type { ChunkToPut } from './chunk-store.js';
 import type { DiskFiles } from './disk-files.js';
 
@@ -22,7 +22,7 @@ const SEAL_AT_BYTES = 32 * 1024 * 1024;
 /** Most bytes in one write call, so that durable chunks do not wait for a very long one. */
 const WRITE_GROUP_BYTES = 4 * 1024 * 1024;
 /** Header and tags make an encoded small chunk a little longer than its payload. */
-export const MAX_SMALL_ENCODED_BYTES = SMALL_CHUNK_BYTES + SEALED_LEAF_SIZE_BYTES;
+export const MAX_SMALL_ENCODED_BYTES = SMALL_CHUNK_BYTES + 1024;
 
 export interface LogRecord {
   readonly id: ChunkId;
