@@ -73,6 +73,38 @@ def map_write(name, offset, data):
     maps[name][offset:offset + len(data)] = data.encode("latin-1")
 
 
+def map_touch(name, offset, data):
+    """Writes through a mapping at an offset within the file, or does nothing when it is empty. Returns what was there."""
+    st = os.fstat(files[name])
+    size = st.st_size
+    if not stat.S_ISREG(st.st_mode):
+        raise OSError(errno.ENODEV, "only files can be mapped")
+    if size == 0:
+        return None
+    offset %= size
+    data = data.encode("latin-1")[:size - offset]
+    with mmap.mmap(files[name], size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
+        before = mapped[offset:offset + len(data)].decode("latin-1")
+        mapped[offset:offset + len(data)] = data
+        mapped.flush()
+    return before
+
+
+def tree(path):
+    """Everything below path: kind, mode, size, links, and the digest of files or the target of links. Names of one file share a number."""
+    found, numbers = [], {}
+    for directory, directories, names in os.walk(path):
+        directories.sort()
+        for name in sorted(directories + names):
+            full = os.path.join(directory, name)
+            st = described(os.lstat(full))
+            number = numbers.setdefault(st["inode"], len(numbers))
+            content = digest(full) if st["kind"] == "file" else os.readlink(full) if st["kind"] == "symlink" else None
+            size, links = (None, None) if st["kind"] == "directory" else (st["size"], st["nlink"])
+            found.append([full, st["kind"], st["mode"], size, links, number, content])
+    return found
+
+
 def become(uid, gid, groups):
     os.seteuid(0)
     os.setegid(0)
@@ -175,6 +207,7 @@ commands = {
     "mapRead": lambda name, offset, length: maps[name][offset:offset + length].decode("latin-1"),
     "mapSync": lambda name: maps[name].flush(),
     "unmap": lambda name: maps.pop(name).close(),
+    "mapTouch": map_touch, "tree": tree,
     "stat": lambda path: described(os.stat(raw(path))),
     "lstat": lambda path: described(os.lstat(raw(path))),
     "truncate": lambda path, size: os.truncate(raw(path), size),
