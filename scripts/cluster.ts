@@ -219,7 +219,8 @@ export class LocalCluster {
       args: [...before, '--enable-source-maps', programFile, part, ...mark, ...args],
       // libuv's four threads are shared by every file call: a slow fsync must not hold up the reads.
       environment: { UV_THREADPOOL_SIZE: '16', NODE_ENV: 'production', ...this.environment.get(part === 'node' ? (args[1] ?? '') : part) },
-      mark,
+      // The program with its first arguments: a shell that was merely told the same directory is not it.
+      mark: [programFile, part, ...mark],
     };
   }
 

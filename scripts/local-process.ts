@@ -15,8 +15,8 @@ export interface Command {
   readonly program: string;
   readonly args: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
-  /** Two neighbouring arguments that no other process has: how it is found without a pid file. */
-  readonly mark: readonly [string, string];
+  /** Neighbouring arguments that no other process has: how it is found without a pid file. */
+  readonly mark: readonly string[];
 }
 
 /** Something went wrong that a person can do something about: shown without a stack. */
@@ -61,17 +61,14 @@ function commandLine(pid: number): string[] {
   }
 }
 
-/** Pids of live processes whose arguments hold `mark` side by side. */
-export function findByMark(mark: readonly [string, string]): number[] {
+/** Pids of live processes whose arguments hold `mark` one after the other. */
+export function findByMark(mark: readonly string[]): number[] {
+  const isMarked = (args: readonly string[]): boolean =>
+    args.some((_, index) => mark.every((argument, offset) => args[index + offset] === argument));
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => {
-      if (pid === process.pid) return false;
-      const args = commandLine(pid);
-      // A shell or a test runner that merely mentions it is not it: the program must be Node (or a wrapper that runs it).
-      return args.some((argument, index) => argument === mark[0] && args[index + 1] === mark[1]) && processStat(pid) !== undefined;
-    });
+    .filter((pid) => pid !== process.pid && isMarked(commandLine(pid)) && processStat(pid) !== undefined);
 }
 
 /** Waits until `isTrue` holds; false when timeoutMs passed first. */
