@@ -87,12 +87,12 @@ export function bar(share: number, columns: number, glyphs: Glyphs): string {
 
 /** The last `columns` values, oldest at the left, scaled to `peak`. */
 export function sparkline(values: readonly number[], columns: number, peak: number, glyphs: Glyphs): string {
-  const shown = values.slice(-Math.max(0, columns));
+  const shown = columns > 0 ? values.slice(-columns) : [];
   const steps = glyphs.spark.length - 1;
   const line = shown
     .map((value) => {
       if (!(value > 0) || !(peak > 0)) return glyphs.spark[0];
-      return glyphs.spark[Math.min(steps, Math.max(1, Math.ceil((value / peak) * steps)))];
+      return glyphs.spark[Math.min(steps, Math.max(1, Math.ceil((value / peak) * steps) || 1))];
     })
     .join('');
   return line.padStart(Math.max(0, columns));

@@ -57,7 +57,7 @@ function columnsFor(state: State, columns: number): Column<DatedNode>[] {
     { from: 100, title: 'WRITE/s', width: 9, align: 'right', cell: (node) => (isSilent(node) ? '-' : bytes(node.writtenBytesPerS)) },
     { from: 80, title: 'BEAT', width: 6, align: 'right', cell: (node) => beat(state, node) },
     { from: 80, title: 'ERR', width: 4, align: 'right', cell: (node) => span(count(node.errors), node.errors > 0 ? 'bad' : 'plain') },
-    { from: 110, title: 'ADDRESS', width: 26, cell: (node) => truncateMiddle(node.url.replace(/^https?:\/\//, ''), 26) },
+    { from: 120, title: 'ADDRESS', width: 22, cell: (node) => truncateMiddle(node.url.replace(/^https?:\/\//, ''), 22) },
     { from: 140, title: 'ZONE', width: 12, cell: (node) => escapeControl(node.zone || '-') },
   ];
   return all.filter((one) => columns >= one.from);
