@@ -165,7 +165,11 @@ class ChunkRequests {
       if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/i.test(digest))
         throw new HoldfastError('BAD_MESSAGE', `the header ${SHA256_HEADER} must hold the SHA-256 of the body`);
       const pieces = request as AsyncIterable<Buffer>;
-      return json(response, 201, await metadata.put(name, numberOf(query, 'epoch', Number.NaN), digest, pieces));
+      try {
+        return json(response, 201, await metadata.put(name, numberOf(query, 'epoch', Number.NaN), digest, pieces));
+      } catch (error) {
+        throw error instanceof HoldfastError && error.code === 'CHUNK_CORRUPT' ? new HttpFailure(422, error) : error;
+      }
     }
     if (method === 'DELETE') return json(response, 200, { removed: await metadata.remove(name, numberOf(query, 'epoch', Number.NaN)) });
     if (method !== 'GET') throw new HttpFailure(405, new HoldfastError('BAD_MESSAGE', `${method} is not served here`));
