@@ -76,7 +76,9 @@ export class ChunkBook {
       }
       if (stored.length > 0 || !row) {
         const seen = this.context.receipts.seen.get(chunk)?.nodes ?? [];
-        const nodes = new Set([...(row?.replicas ?? []), ...stored.map((receipt) => receipt.node), ...seen]);
+        // A removal on a node that has not shown what it holds since may have been carried out though nobody heard of it.
+        const known = (row?.replicas ?? []).filter((node) => isLiving || membership.get(node)?.inventory === 'complete');
+        const nodes = new Set([...known, ...stored.map((receipt) => receipt.node), ...seen]);
         const replicas = shareReplicas([...nodes].sort((a, b) => a - b));
         if (!row) tx.put('chunks', chunk, { volume: caller.volume, sizeBytes, refs: 0, replicas });
         else if (replicas !== row.replicas) tx.put('chunks', chunk, { ...row, replicas });

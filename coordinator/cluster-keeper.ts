@@ -1,6 +1,7 @@
 /** Puts together everything about nodes and chunks, and wires who tells whom. The parts decide; this file only connects. */
 import type { Connection } from '../protocol/call.js';
 import type { ChunkId, ClientId, InodeId, NodeContact, NodeId, VolumeId } from '../protocol/entities.js';
+import { HoldfastError } from '../protocol/errors.js';
 import { Admins } from './admin-actions.js';
 import { acceptAdmin } from './admin-handlers.js';
 import { ChunkBook } from './chunk-keeper.js';
@@ -152,6 +153,7 @@ export class Keeper implements ClusterKeeper {
   }
 
   acceptNode = (handshake: unknown, connection: Connection): void => {
+    if (this.isStopped) throw new HoldfastError('NOT_READY', 'the coordinator is stopping');
     acceptNode(
       {
         membership: this.membership,

@@ -285,7 +285,7 @@ export class Collector {
         if (chunks) chunks.push(chunk);
         else perNode.set(node, [chunk]);
       }
-      if (!isTaken) this.park(chunk, row);
+      if (!isTaken) this.parkOrRetry(chunk, row);
     }
     if (withoutReplicas.length > 0)
       state.transact((tx) => {
@@ -347,9 +347,7 @@ export class Collector {
       }
     });
     for (const chunk of leftOver) {
-      const row = state.get('chunks', chunk) as ChunkRow;
-      if (row.replicas.some((node) => this.context.membership.get(node)?.isReachable)) this.retry([chunk]);
-      else this.park(chunk, row);
+      this.parkOrRetry(chunk, state.get('chunks', chunk) as ChunkRow);
     }
   }
 
@@ -467,7 +465,16 @@ export class Collector {
     }
     return due;
   }
-  private park(chunk: ChunkId, row: ChunkRow): void {
+  /** Nodes that are away, or whose inventory is not complete, wake their chunks themselves; the others are asked again after a while. */
+  private parkOrRetry(chunk: ChunkId, row: ChunkRow): void {
+    const isReady = (node: NodeId): boolean => {
+      const member = this.context.membership.get(node);
+      return member?.isReachable === true && member.inventory === 'complete';
+    };
+    if (row.replicas.some(isReady)) {
+      this.retry([chunk]);
+      return;
+    }
     for (const node of row.replicas) {
       const chunks = this.parked.get(node);
       if (chunks) chunks.add(chunk);

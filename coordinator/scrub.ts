@@ -13,6 +13,7 @@ const BACKGROUND_BYTES_PER_S = 2 * 1024 * 1024;
 const ORDERED_BYTES_PER_S = 1024 * 1024 * 1024;
 const ORDER_TIMEOUT_MS = 10_000;
 const LOOK_MS = 1_000;
+const RESTING_MS = 60_000;
 
 interface Running {
   readonly job: Job;
@@ -20,6 +21,8 @@ interface Running {
   readonly scrubbedBefore: number;
   readonly startId: string;
   readonly bytes: number;
+  /** When its counter last moved. */
+  movedMs: number;
 }
 
 export class Scrub {
@@ -54,7 +57,13 @@ export class Scrub {
     await member.order('scrub', { action: 'start', bytesPerS: ORDERED_BYTES_PER_S }, ORDER_TIMEOUT_MS);
     const job = this.context.jobs.open('scrub', member.name);
     job.leaves(member.space.chunkCount, member.space.usedBytes);
-    this.running.set(member.id, { job, scrubbedBefore, startId: member.startId, bytes: member.space.usedBytes });
+    this.running.set(member.id, {
+      job,
+      scrubbedBefore,
+      startId: member.startId,
+      bytes: member.space.usedBytes,
+      movedMs: this.context.environment.monotonicMs(),
+    });
     this.context.events.note({
       level: 'info',
       kind: 'scrub.started',
@@ -74,7 +83,9 @@ export class Scrub {
   }
 
   private look(): void {
-    for (const [node, { job, scrubbedBefore, startId, bytes }] of this.running) {
+    const nowMs = this.context.environment.monotonicMs();
+    for (const [node, running] of this.running) {
+      const { job, scrubbedBefore, startId, bytes } = running;
       const member = this.context.membership.get(node);
       if (!member?.isReachable || member.startId !== startId) {
         this.finish(node, 'failed', `scrub of ${member?.name ?? node} ended: the node went away`);
@@ -82,10 +93,13 @@ export class Scrub {
       }
       const done = Math.max(0, member.scrubbedChunks - scrubbedBefore);
       if (done > job.doneChunks) {
+        running.movedMs = nowMs;
         const more = done - job.doneChunks;
         job.progressed(more, job.totalChunks === 0 ? 0 : Math.round((bytes / job.totalChunks) * more));
       }
-      if (done >= job.totalChunks) this.finish(node, 'done', `scrub ${job.id} of ${member.name} finished: ${countOf(done, 'chunk')} read`);
+      // Chunks may have been deleted since it began; then the node is through with fewer, and its counter rests.
+      const isThrough = done >= Math.min(job.totalChunks, member.space.chunkCount) || nowMs - running.movedMs > RESTING_MS;
+      if (isThrough) this.finish(node, 'done', `scrub ${job.id} of ${member.name} finished: ${countOf(done, 'chunk')} read`);
     }
   }
   private finish(node: NodeId, state: 'done' | 'failed' | 'cancelled', text: string): void {
