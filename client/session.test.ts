@@ -1,0 +1,238 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { CallFrame, Connection, Dialer } from '../protocol/call.js';
+import type { InodeId } from '../protocol/entities.js';
+import { HoldfastError } from '../protocol/errors.js';
+import { LEASE_MS } from '../protocol/limits.js';
+import { FakeEnvironment, settle } from '../test/fake-environment.js';
+import { type RecalledInode, Session } from './session.js';
+
+type Answer = (frame: CallFrame) => Promise<unknown> | undefined;
+
+/** The coordinator's end of one connection; what it answers the test decides. */
+class TestConnection implements Connection {
+  onCall: Connection['onCall'];
+  onPush: Connection['onPush'];
+  onClose: Connection['onClose'];
+  isOpen = true;
+  readonly peer = 'test';
+  private readonly pending = new Set<(error: HoldfastError) => void>();
+  constructor(private readonly server: TestCoordinator) {}
+  call(frame: CallFrame, timeoutMs: number): Promise<unknown> {
+    if (!this.isOpen) return Promise.reject(new HoldfastError('UNREACHABLE', 'closed'));
+    this.server.frames.push(frame);
+    return new Promise((resolve, reject) => {
+      this.pending.add(reject);
+      this.server.environment.setTimer(timeoutMs, () => reject(new HoldfastError('DEADLINE', 'no answer')));
+      this.server.answer(frame)?.then(resolve, reject);
+    });
+  }
+  push(): void {}
+  close(reason: string): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    for (const reject of this.pending) reject(new HoldfastError('UNREACHABLE', reason));
+    this.onClose?.(reason);
+  }
+}
+
+class TestCoordinator implements Dialer {
+  readonly frames: CallFrame[] = [];
+  readonly secrets: string[] = [];
+  connection: TestConnection | undefined;
+  isUp = true;
+  resumes = true;
+  answerRenewals = true;
+  private known = new Set<string>();
+  /** Anything but hello and renew. */
+  handler: Answer = () => Promise.resolve({});
+  constructor(readonly environment: FakeEnvironment) {}
+  dial(_namespace: string, handshake: Record<string, unknown>): Promise<Connection> {
+    if (!this.isUp) return Promise.reject(new HoldfastError('UNREACHABLE', 'refused'));
+    this.secrets.push(String(handshake.clientSecret));
+    this.connection = new TestConnection(this);
+    return Promise.resolve(this.connection);
+  }
+  answer(frame: CallFrame): Promise<unknown> | undefined {
+    if (frame.method === 'hello') {
+      const secret = this.secrets[this.secrets.length - 1]!;
+      const resumed = this.resumes && this.known.has(secret);
+      this.known.add(secret);
+      return Promise.resolve({ resumed, permit: 'first', nodes: [], volume: {}, access: 'admin' });
+    }
+    if (frame.method === 'renew') return this.answerRenewals ? Promise.resolve({ permit: 'renewed', generation: 1 }) : undefined;
+    return this.handler(frame);
+  }
+}
+
+let environment: FakeEnvironment;
+let coordinator: TestCoordinator;
+let events: string[];
+let holding: InodeId[];
+let session: Session;
+const removeDirectory = { parent: 1, name: 'x' };
+
+beforeEach(async () => {
+  environment = new FakeEnvironment(3);
+  coordinator = new TestCoordinator(environment);
+  events = [];
+  holding = [];
+  session = new Session({ token: 't', description: 'd', outageTimeoutMs: 30_000 }, environment, coordinator, {
+    recalled: (inodes: readonly RecalledInode[]) => {
+      events.push(`recall ${inodes.map((one) => one.inode).join()}`);
+      return holding;
+    },
+    forget: () => events.push('forget'),
+    lost: () => events.push('lost'),
+    nodesChanged: () => {},
+    unlocked: (inodes) => events.push(`unlocked ${inodes.join()}`),
+    volumeChanged: () => {},
+    connection: (isConnected) => events.push(isConnected ? 'up' : 'down'),
+  });
+  await session.start(1000);
+});
+
+const outcomeOf = (promise: Promise<unknown>): { value?: unknown; error?: HoldfastError; isDone: boolean } => {
+  const outcome: { value?: unknown; error?: HoldfastError; isDone: boolean } = { isDone: false };
+  promise.then(
+    (value) => Object.assign(outcome, { value, isDone: true }),
+    (error: HoldfastError) => Object.assign(outcome, { error, isDone: true }),
+  );
+  return outcome;
+};
+const sent = (method: string): CallFrame[] => coordinator.frames.filter((frame) => frame.method === method);
+
+describe('a change whose reply was lost with the connection', () => {
+  it('is sent again with the same number on the next connection', async () => {
+    coordinator.handler = () => undefined;
+    const outcome = outcomeOf(session.call('removeDirectory', removeDirectory));
+    await settle();
+    coordinator.handler = () => Promise.resolve({ parent: 'done' });
+    coordinator.connection!.close('cut');
+    await environment.until(() => outcome.isDone);
+    expect(outcome.value).toEqual({ parent: 'done' });
+    const numbers = sent('removeDirectory').map((frame) => frame.request);
+    expect(numbers).toHaveLength(2);
+    expect(numbers[0]).toBe(numbers[1]);
+    expect(new Set(coordinator.secrets).size).toBe(1);
+  });
+
+  it('fails with SESSION_LOST when the coordinator has forgotten the session, and is not sent again', async () => {
+    coordinator.handler = () => undefined;
+    const outcome = outcomeOf(session.call('removeDirectory', removeDirectory));
+    await settle();
+    coordinator.resumes = false;
+    coordinator.connection!.close('cut');
+    await environment.until(() => outcome.isDone);
+    expect(outcome.error?.code).toBe('SESSION_LOST');
+    expect(sent('removeDirectory')).toHaveLength(1);
+    expect(events).toContain('lost');
+    expect(new Set(coordinator.secrets).size).toBe(2);
+    coordinator.handler = () => Promise.resolve({ parent: 'new session' });
+    const next = outcomeOf(session.call('removeDirectory', removeDirectory));
+    await environment.until(() => next.isDone);
+    expect(next.value).toEqual({ parent: 'new session' });
+    expect(sent('removeDirectory')[1]?.request).toBe(1);
+  });
+});
+
+describe('request numbers', () => {
+  it('tell below which number everything is answered', async () => {
+    const pending: ((value: unknown) => void)[] = [];
+    coordinator.handler = () => new Promise((resolve) => pending.push(resolve));
+    const calls = [1, 2, 3].map(() => outcomeOf(session.call('removeDirectory', removeDirectory)));
+    await settle();
+    pending[1]!({});
+    pending[2]!({});
+    await settle();
+    expect(calls.map((call) => call.isDone)).toEqual([false, true, true]);
+    outcomeOf(session.call('removeDirectory', removeDirectory));
+    await settle();
+    const frames = sent('removeDirectory');
+    expect(frames.map((frame) => frame.request)).toEqual([1, 2, 3, 4]);
+    expect(frames[3]?.answeredBelow).toBe(1);
+    pending[0]!({});
+    pending[3]!({});
+    await settle();
+    outcomeOf(session.call('removeDirectory', removeDirectory));
+    await settle();
+    expect(sent('removeDirectory')[4]).toMatchObject({ request: 5, answeredBelow: 5 });
+  });
+});
+
+describe('an absent coordinator', () => {
+  it('is waited for, then is an EIO', async () => {
+    coordinator.isUp = false;
+    coordinator.connection!.close('gone');
+    const startedMs = environment.monotonicMs();
+    const outcome = outcomeOf(session.call('getAttributes', { inode: 1 }));
+    await environment.until(() => outcome.isDone);
+    expect(outcome.error?.errno).toBe('EIO');
+    expect(environment.monotonicMs() - startedMs).toBeGreaterThanOrEqual(30_000);
+    expect(environment.monotonicMs() - startedMs).toBeLessThan(32_000);
+  });
+
+  it('that comes back within the deadline makes calls succeed', async () => {
+    coordinator.isUp = false;
+    coordinator.connection!.close('gone');
+    const outcome = outcomeOf(session.call('getAttributes', { inode: 1 }));
+    await environment.advance(20_000);
+    expect(outcome.isDone).toBe(false);
+    coordinator.isUp = true;
+    await environment.until(() => outcome.isDone);
+    expect(outcome.error).toBeUndefined();
+  });
+
+  it('that hangs without closing is dropped and dialled again', async () => {
+    coordinator.answerRenewals = false;
+    coordinator.handler = () => undefined;
+    const hung = coordinator.connection;
+    const outcome = outcomeOf(session.call('getAttributes', { inode: 1 }));
+    await environment.until(() => coordinator.connection !== hung, 15_000);
+    coordinator.answerRenewals = true;
+    coordinator.handler = () => Promise.resolve({ attributes: 'fresh' });
+    coordinator.connection!.close('cut');
+    await environment.until(() => outcome.isDone);
+    expect(outcome.value).toEqual({ attributes: 'fresh' });
+  });
+});
+
+describe('the lease', () => {
+  it('holds while renewals are answered, counted from when they were sent', async () => {
+    await environment.advance(10_000);
+    expect(session.isLeaseValid).toBe(true);
+    coordinator.answerRenewals = false;
+    await environment.advance(LEASE_MS + 1);
+    expect(session.isLeaseValid).toBe(false);
+  });
+
+  it('ends with the connection, and everything cached is forgotten', async () => {
+    events.length = 0;
+    coordinator.isUp = false;
+    coordinator.connection!.close('cut');
+    expect(session.isLeaseValid).toBe(false);
+    expect(events).toContain('forget');
+  });
+
+  it('that had lapsed comes back without what was cached', async () => {
+    coordinator.answerRenewals = false;
+    await environment.advance(LEASE_MS + 10);
+    events.length = 0;
+    coordinator.answerRenewals = true;
+    await environment.advance(1000);
+    expect(session.isLeaseValid).toBe(true);
+    expect(events).toContain('forget');
+  });
+});
+
+describe('what the coordinator asks', () => {
+  it('is answered: recalls with what is held open', async () => {
+    holding = [7];
+    const answer = await coordinator.connection!.onCall!({ method: 'recall', args: { inodes: [{ inode: 7, isUnlinked: true }] } });
+    expect(answer).toEqual({ holding: [7] });
+    expect(events).toContain('recall 7');
+    await expect(coordinator.connection!.onCall!({ method: 'recall', args: { inodes: 'x' } })).rejects.toMatchObject({
+      code: 'BAD_MESSAGE',
+    });
+    await expect(coordinator.connection!.onCall!({ method: 'else', args: {} })).rejects.toMatchObject({ code: 'BAD_MESSAGE' });
+  });
+});
