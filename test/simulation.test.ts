@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { runSeed } from './simulation/run.js';
-import { reportOf, runSeeds } from './simulation/seeds.js';
+import { reportOf, runSeeds, waitsForOrphans } from './simulation/seeds.js';
 
 const wanted = process.env.HOLDFAST_SIM_SEED;
 const seedsInUnitTests = 24;
@@ -12,7 +12,7 @@ const seedsInUnitTests = 24;
 describe.runIf(wanted !== undefined)('a simulated cluster, replayed', () => {
   it(`keeps its promises with seed ${wanted}`, { timeout: 600_000 }, async () => {
     const seed = Number(wanted);
-    const result = await runSeed(seed, { waitsForOrphans: seed % 16 === 5 });
+    const result = await runSeed(seed, { waitsForOrphans: waitsForOrphans(seed) });
     expect(result.violations, reportOf(result)).toEqual([]);
   });
 });

@@ -66,6 +66,8 @@ class DiskQueue {
 interface Entry {
   encoded: Buffer;
   isStable: boolean;
+  /** The file vanished behind the node's back: it is in the node's index until the node starts again. */
+  isLost?: boolean;
 }
 
 /** The disk of a node; outlives its processes. */
@@ -117,7 +119,7 @@ export class ChunkDisk {
     const entry = this.chunks.get(id);
     if (!entry) return false;
     if (how === 'lose') {
-      this.drop(id);
+      this.set(id, { encoded: Buffer.alloc(0), isStable: true, isLost: true });
       return true;
     }
     const before = entry.encoded;
@@ -157,6 +159,7 @@ export class SimChunkStore implements ChunkStore {
     private readonly process: SimProcess,
   ) {
     this.queue = new DiskQueue(process, disk.random, disk.faults, 0.5);
+    for (const [id, entry] of [...disk.chunks]) if (entry.isLost) disk.drop(id);
     // What a killed process left in the page cache is written back by the kernel all the same.
     if ([...disk.chunks.values()].some((entry) => !entry.isStable)) this.schedulePass();
   }
@@ -212,7 +215,7 @@ export class SimChunkStore implements ChunkStore {
   private bytes(id: ChunkId): Buffer {
     const { disk, queue } = this;
     const entry = disk.chunks.get(id);
-    if (!entry) throw new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
+    if (!entry || entry.isLost) throw new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
     if (queue.happens(disk.faults.readEio)) {
       disk.counters.readEio++;
       throw this.ioError('read failed');

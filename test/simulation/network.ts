@@ -505,9 +505,11 @@ class End implements Connection {
       reply({ error: { code: 'BAD_MESSAGE', message: `${frame.method} is not served on this connection` } });
       return;
     }
+    network.world.detail(() => `${this.owner.name} asked ${frame.method} ${JSON.stringify(frame.args)}`);
     try {
       onCall(frame).then((ok) => {
         try {
+          network.world.detail(() => `${this.owner.name} answers ${frame.method} ${frame.request ?? ''} ${JSON.stringify(ok)}`);
           reply({ ok: wireCopy(ok) });
         } catch (error) {
           refuse(error);

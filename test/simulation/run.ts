@@ -184,7 +184,7 @@ class Run {
           this.world.fail(`${program.name} step: ${describe(error)}`);
         }
       }
-      await this.pause(random.chance(0.1) ? random.between(50, 400) : random.between(0, 60));
+      await this.pause(random.chance(0.2) ? random.between(0, 10) : random.between(20, 350));
     }
   }
 
@@ -248,7 +248,9 @@ class Run {
     for (const program of this.programs) await this.drive(`${program.name} clean-up`, STUCK_AFTER_MS, program.cleanUp(seat));
     if (this.isBroken) return;
     const isClean = (): boolean => judge.leftOvers(this.options.waitsForOrphans === true).length === 0;
-    const limitMs = this.options.waitsForOrphans === true ? 40 * 60_000 : 120_000;
+    // Copies and uploads that no commit named are found by the next inventory, half an hour later, and given up after a quarter more.
+    const limitMs = this.options.waitsForOrphans === true ? 90 * 60_000 : 120_000;
+    if (this.options.waitsForOrphans === true) for (const client of cluster.clients) client.kill();
     const untilMs = world.nowMs + limitMs;
     while (world.nowMs < untilMs && !isClean()) await world.runFor(1000);
     if (!isClean())

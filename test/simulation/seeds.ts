@@ -25,6 +25,9 @@ export function reportOf(result: RunResult): string {
   ].join('\n');
 }
 
+/** Giving uploads without commit up takes long even in simulated time: some seeds wait for it. */
+export const waitsForOrphans = (seed: number): boolean => seed % 64 === 5;
+
 /** @param keepGoing how many failed seeds are collected before it stops */
 export async function runSeeds(from: number, count: number, options: RunOptions = {}, keepGoing = 1): Promise<SeedsReport> {
   const failed: RunResult[] = [];
@@ -34,8 +37,7 @@ export async function runSeeds(from: number, count: number, options: RunOptions 
   let simulatedMs = 0;
   let seeds = 0;
   for (let seed = from; seed < from + count && failed.length < keepGoing; seed++) {
-    // Giving uploads without commit up takes long even in simulated time: some seeds wait for it.
-    const result = await runSeed(seed, { waitsForOrphans: seed % 16 === 5, ...options });
+    const result = await runSeed(seed, { waitsForOrphans: waitsForOrphans(seed), ...options });
     seeds++;
     operations += result.operations;
     events += result.events;

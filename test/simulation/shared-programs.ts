@@ -1,16 +1,28 @@
 /**
  * Programs that run at two clients at once on the same files, each with a rule that is easy to check whatever the order was.
  */
-import type { Cluster } from '../../client/api.js';
+import type { Cluster, FileHandle } from '../../client/api.js';
 import type { InodeId } from '../../protocol/entities.js';
 import { HoldfastError } from '../../protocol/errors.js';
-import { type ClientSeat, Program, ROOT_IDENTITY, readFileAt, readWhole, type Surroundings } from './program.js';
+import { type ClientSeat, listAll, Program, ROOT_IDENTITY, readFileAt, readWhole, type Surroundings } from './program.js';
 
 const makeFile = (cluster: Cluster, name: string): Promise<InodeId> =>
   cluster.tree
     .create({ parent: cluster.tree.root, name, kind: 'file', mode: 0o644, as: ROOT_IDENTITY, exclusive: false })
     .then((created) => created.attributes.inode);
 const inodeOf = async (cluster: Cluster, name: string): Promise<InodeId> => (await cluster.tree.resolve(`/${name}`)).inode;
+
+/** Between finding a name and opening what it leads to, somebody may have replaced it: then it is looked up again, as the kernel does. */
+async function openNamed(cluster: Cluster, name: string): Promise<FileHandle> {
+  for (let left = 5; ; left--) {
+    const inode = await inodeOf(cluster, name);
+    try {
+      return await cluster.open(inode);
+    } catch (error) {
+      if (left === 0 || !(error instanceof HoldfastError && error.code === 'ESTALE')) throw error;
+    }
+  }
+}
 
 abstract class SharedProgram extends Program {
   protected hasLostPower = false;
@@ -160,6 +172,7 @@ export class ReplaceProgram extends SharedProgram {
   private attempted = 0;
   private placed = 0;
   private durable = 0;
+  private isUnsure = false;
   private readonly bodies = new Map<number, Buffer>();
 
   async setUp(): Promise<void> {
@@ -179,9 +192,10 @@ export class ReplaceProgram extends SharedProgram {
     return body;
   }
   private async place(seat: ClientSeat, isDurable: boolean): Promise<void> {
-    if (!seat.isAlive) return;
+    // A rename without answer may still come: another one now would leave open which is the last.
+    if (!seat.isAlive || this.isUnsure) return;
     const version = ++this.attempted;
-    const temporary = `${this.fileName}.tmp`;
+    const temporary = `${this.fileName}.tmp${version}`;
     const body = this.body(version);
     const placed = await this.attempt(`place version ${version}`, seat, async (cluster) => {
       const { tree } = cluster;
@@ -205,6 +219,7 @@ export class ReplaceProgram extends SharedProgram {
       }
     });
     if (placed.state === 'refused') this.fail(`placing version ${version}: ${placed.errno}`);
+    this.isUnsure = placed.state !== 'ok';
     if (placed.state !== 'ok') return;
     this.placed = Math.max(this.placed, version);
     if (isDurable) this.durable = Math.max(this.durable, version);
@@ -215,7 +230,7 @@ export class ReplaceProgram extends SharedProgram {
     if (!seat.isAlive || this.hasLostPower) return;
     const atLeast = this.placed;
     const read = await this.attempt('look', seat, async (cluster) => {
-      const handle = await cluster.open(await inodeOf(cluster, this.fileName));
+      const handle = await openNamed(cluster, this.fileName);
       try {
         return await readWhole(handle);
       } finally {
@@ -239,14 +254,18 @@ export class ReplaceProgram extends SharedProgram {
     if (content) this.judge(content, this.hasLostPower ? this.durable : this.placed, seat.name);
     this.hasLostPower = false;
     this.nodesLost = false;
-    await seat.use((cluster) => cluster.tree.unlink(cluster.tree.root, `${this.fileName}.tmp`, ROOT_IDENTITY)).catch(() => {});
+    this.isUnsure = false;
     const before = this.placed;
     await this.place(seat, true);
     if (this.placed === before) this.fail('no new version could be placed after everything healed');
   }
   override async cleanUp(seat: ClientSeat): Promise<void> {
     await super.cleanUp(seat);
-    await seat.use((cluster) => cluster.tree.unlink(cluster.tree.root, `${this.fileName}.tmp`, ROOT_IDENTITY)).catch(() => {});
+    await seat.use(async (cluster) => {
+      const { root } = cluster.tree;
+      for (const { name } of await listAll(cluster, root))
+        if (name.startsWith(`${this.fileName}.tmp`)) await cluster.tree.unlink(root, name, ROOT_IDENTITY);
+    });
   }
 }
 

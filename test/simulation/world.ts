@@ -40,7 +40,8 @@ export class World {
   private order = 0;
   private hashA = 0x811c9dc5;
   private hashB = 0x01000193;
-  private readonly isLoud = process.env.HOLDFAST_SIM_TRACE === '1';
+  /** Print everything, with the contents of messages. */
+  readonly isLoud = process.env.HOLDFAST_SIM_TRACE === '1';
 
   constructor(readonly seed: number) {
     this.random = new Random(seed);
@@ -75,10 +76,12 @@ export class World {
       this.hashA = Math.imul(this.hashA ^ code, 0x01000193);
       this.hashB = Math.imul(this.hashB ^ (code + at), 0x5bd1e995);
     }
-    if (this.isLoud || this.recent.length > 0 || this.keepsRecent) this.keep(line);
+    this.keep(line);
   }
-  /** Set to keep the last lines for a report. */
-  keepsRecent = true;
+  /** Only printed: not part of the trace. */
+  detail(text: () => string): void {
+    if (this.isLoud) this.keep(`    ${text().slice(0, 700)}`);
+  }
   private keep(line: string): void {
     const text = `${((this.nowMs - 1_000_000) / 1000).toFixed(6)} ${line}`;
     if (this.isLoud) process.stderr.write(`${text}\n`);
