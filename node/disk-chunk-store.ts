@@ -6,10 +6,11 @@ import type { Environment, Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { BACKGROUND_SYNC_INTERVAL_MS } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
-import { ChunkIndex } from './chunk-index.js';
 import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut, Usage } from './chunk-store.js';
+import { type ChunkEntry, ChunkTable, isAt, newEntry, UNKNOWN } from './chunk-table.js';
 import { DirectorySyncs } from './directory-syncs.js';
 import { type DiskFiles, errnoOf, nodeFiles } from './disk-files.js';
+import { DiskHealth } from './disk-health.js';
 import {
   chunkDirectory,
   chunkPath,
@@ -20,37 +21,19 @@ import {
   smallDirectory,
   temporaryDirectory,
 } from './disk-layout.js';
-import { type IndexRecord, saveIndexFile, takeIndexFile } from './index-file.js';
+import { saveIndexFile, takeIndexFile } from './index-file.js';
 import { cutLeaves, leafRange } from './leaves.js';
 import { OpenFiles } from './open-files.js';
 import { inParallel } from './parallel.js';
 import { type LogRecord, MAX_SMALL_ENCODED_BYTES, type SmallLogFile, SmallLogs } from './small-log.js';
 import { Space, type SpaceLimits } from './space.js';
 
-const UNKNOWN = -1;
 const HEADER_CACHE_BYTES = 16 * 1024 * 1024;
 const MAX_OPEN_FILES = 256;
-/** Disk errors of writes in a row after which the store refuses puts. */
-const READ_ONLY_AFTER_FAILURES = 3;
 const PARALLEL_DISK_CALLS = 8;
 /** The log of small chunks is moved to files when nothing was put into it for this long, or when it has grown beyond MOVE_AT_BYTES. */
 const MOVE_AFTER_QUIET_MS = 2000;
 const MOVE_AT_BYTES = 256 * 1024 * 1024;
-
-interface Entry {
-  volume: number;
-  /** Payload bytes; UNKNOWN until a header was read. */
-  sizeBytes: number;
-  encodedBytes: number;
-  /** The bytes were seen to be right since start (written by us, or checked). */
-  isVerified: boolean;
-  /** On stable storage; for a chunk in a log the log knows. */
-  isStable: boolean;
-  log: SmallLogFile | undefined;
-  offset: number;
-  /** Resolves with true when this file could be made stable. */
-  syncing: Promise<boolean> | undefined;
-}
 
 export interface DiskChunkStoreOptions extends SpaceLimits {
   readonly data: string;
@@ -61,11 +44,12 @@ export interface DiskChunkStoreOptions extends SpaceLimits {
 
 export class DiskChunkStore implements ChunkStore {
   onDamaged: ChunkStore['onDamaged'];
-  private readonly index = new ChunkIndex<Entry>();
+  private readonly table = new ChunkTable();
   private readonly files: DiskFiles;
   private readonly data: string;
   private readonly environment: Environment;
   private readonly space: Space;
+  private readonly health: DiskHealth;
   private readonly openFiles: OpenFiles;
   private readonly directories: DirectorySyncs;
   private readonly logs: SmallLogs;
@@ -75,11 +59,6 @@ export class DiskChunkStore implements ChunkStore {
   });
   /** Chunk files not yet on stable storage. */
   private readonly unstable = new Set<ChunkId>();
-  private usedBytes = 0;
-  private unknownCount = 0;
-  private errorCount = 0;
-  private failuresInARow = 0;
-  private isReadOnly = false;
   private temporaryNumber = 0;
   private timer: Timer | undefined;
   private pass: Promise<void> | undefined;
@@ -91,12 +70,13 @@ export class DiskChunkStore implements ChunkStore {
     this.data = options.data;
     this.environment = options.environment;
     this.space = new Space(this.files, options.data, options, options.environment);
+    this.health = new DiskHealth(options.environment, options.data, () => this.space.forget());
     this.openFiles = new OpenFiles(this.files, (id) => chunkPath(this.data, id), MAX_OPEN_FILES);
     this.directories = new DirectorySyncs(this.files);
     this.logs = new SmallLogs(this.files, smallDirectory(options.data), options.environment, {
       placed: (chunk, file, record) => this.placedInLog(chunk.id, chunk.header, file, record),
       lost: (file, fromOffset, error) => this.lostInLog(file, fromOffset, error),
-      failure: (error, what) => this.failure(error, what),
+      failure: (error, what) => this.health.failure(error, what),
     });
   }
 
@@ -108,7 +88,7 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   has(id: ChunkId): boolean {
-    return this.index.has(id);
+    return this.table.has(id);
   }
 
   put(chunks: readonly ChunkToPut[], durable: boolean): Promise<(HoldfastError | undefined)[]> {
@@ -116,7 +96,7 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   async read(id: ChunkId, first: number, count: number): Promise<Buffer> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (!entry) throw missing(id);
     try {
       if (entry.log) return cutLeaves(await this.readLogRecord(entry), first, count);
@@ -124,25 +104,25 @@ export class DiskChunkStore implements ChunkStore {
     } catch (error) {
       if (error instanceof HoldfastError) throw error;
       if (errnoOf(error) === 'ENOENT') {
-        if (this.index.get(id) === entry && !entry.log) {
+        if (this.table.get(id) === entry && !entry.log) {
           this.forget(id, entry);
           this.onDamaged?.(id, 'missing', "the chunk's file has disappeared");
         }
         throw missing(id);
       }
-      this.errorCount++;
+      this.health.errorCount++;
       throw new HoldfastError('EIO', `reading failed: ${errnoOf(error) || String(error)}`, { chunk: id });
     }
   }
 
   async describe(id: ChunkId): Promise<InventoryItem | undefined> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (!entry) return undefined;
     if (entry.sizeBytes === UNKNOWN) {
       try {
         const fd = await this.files.open(chunkPath(this.data, id), 'r');
         try {
-          this.learn(entry, parseHeader(await this.files.read(fd, MAX_HEADER_BYTES, 0)));
+          this.table.learn(entry, parseHeader(await this.files.read(fd, MAX_HEADER_BYTES, 0)));
         } finally {
           await this.files.close(fd);
         }
@@ -154,36 +134,36 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   async list(after: ChunkId | '', limit: number): Promise<{ items: InventoryItem[]; isLast: boolean }> {
-    const { ids, isLast } = this.index.page(after, limit);
+    const { ids, isLast } = this.table.page(after, limit);
     const items = await inParallel(ids, PARALLEL_DISK_CALLS, (id) => this.describe(id));
     return { items: items.filter((item) => item !== undefined), isLast };
   }
 
   idsAfter(after: ChunkId | '', limit: number): { ids: ChunkId[]; isLast: boolean } {
-    return this.index.page(after, limit);
+    return this.table.page(after, limit);
   }
 
   async sync(ids: readonly ChunkId[]): Promise<ChunkId[]> {
     const logs = new Map<SmallLogFile, number>();
     const inFiles: ChunkId[] = [];
     for (const id of ids) {
-      const entry = this.index.get(id);
+      const entry = this.table.get(id);
       if (entry?.log) logs.set(entry.log, Math.max(logs.get(entry.log) ?? 0, entry.offset + entry.encodedBytes));
       else if (entry && !entry.isStable) inFiles.push(id);
     }
     await Promise.all([...[...logs].map(([log, end]) => this.logs.syncUpTo(log, end)), this.syncFiles(inFiles)]);
-    return ids.filter((id) => !this.index.has(id));
+    return ids.filter((id) => !this.table.has(id));
   }
 
   async remove(id: ChunkId): Promise<boolean> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (!entry) return false;
     this.forget(id, entry);
     if (!entry.log) {
       try {
         await this.files.unlink(chunkPath(this.data, id));
       } catch (error) {
-        if (errnoOf(error) !== 'ENOENT') throw this.failure(error, 'deleting a chunk');
+        if (errnoOf(error) !== 'ENOENT') throw this.health.failure(error, 'deleting a chunk');
       }
       this.space.forget();
     }
@@ -191,7 +171,7 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   async setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (!entry) return false;
     this.forget(id, entry);
     const target = setAsidePath(this.data, id, why);
@@ -212,13 +192,13 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   async check(id: ChunkId): Promise<CheckResult> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (!entry) return { state: 'missing', detail: 'no such chunk here' };
     try {
       const encoded = entry.log ? await this.readLogRecord(entry) : await this.readWholeFile(id);
       const header = verifyChunk(id, encoded);
-      if (this.index.get(id) === entry) {
-        this.learn(entry, header);
+      if (this.table.get(id) === entry) {
+        this.table.learn(entry, header);
         entry.isVerified = true;
       }
       return { state: 'good', sizeBytes: header.payloadBytes };
@@ -226,25 +206,25 @@ export class DiskChunkStore implements ChunkStore {
       if (error instanceof HoldfastError) return { state: 'corrupt', detail: error.message };
       if (errnoOf(error) === 'ENOENT') {
         // Between looking it up and opening it, it may have been moved, removed or replaced: look again.
-        if (this.index.get(id) !== entry || entry.log) return this.check(id);
+        if (this.table.get(id) !== entry || entry.log) return this.check(id);
         return { state: 'missing', detail: "the chunk's file has disappeared" };
       }
-      this.errorCount++;
+      this.health.errorCount++;
       return { state: 'io-error', detail: errnoOf(error) || String(error) };
     }
   }
 
   async usage(): Promise<Usage> {
-    const chunkCount = this.index.size;
-    const usedBytes = this.estimatedUsedBytes();
+    const chunkCount = this.table.size;
+    const usedBytes = this.table.estimatedUsedBytes();
     const { freeBytes, capacityBytes } = await this.space.room(usedBytes);
     return {
       capacityBytes,
-      freeBytes: this.isReadOnly ? 0 : freeBytes,
+      freeBytes: this.health.isReadOnly ? 0 : freeBytes,
       usedBytes,
       chunkCount,
-      isReadOnly: this.isReadOnly,
-      errorCount: this.errorCount,
+      isReadOnly: this.health.isReadOnly,
+      errorCount: this.health.errorCount,
     };
   }
 
@@ -256,7 +236,7 @@ export class DiskChunkStore implements ChunkStore {
     await this.syncFiles([...this.unstable]);
     await this.logs.close();
     this.openFiles.dropAll();
-    await saveIndexFile(this.files, indexPath(this.data), temporaryDirectory(this.data), this.knownRecords(), this.index.size);
+    await saveIndexFile(this.files, indexPath(this.data), temporaryDirectory(this.data), this.table.knownFiles(), this.table.size);
   }
 
   /** For tests: stops background work and says nothing to the disk, as a kill -9 would. */
@@ -281,17 +261,16 @@ export class DiskChunkStore implements ChunkStore {
     await listChunkFiles(
       this.files,
       this.data,
-      (id) => this.index.set(id, newEntry()),
+      (id) => this.table.add(id, newEntry()),
       (path) => this.environment.log('warn', 'a file in the chunk directory is not a chunk and is left alone', { path }),
     );
-    this.unknownCount = this.index.size;
     for (const record of await takeIndexFile(this.files, indexPath(this.data))) {
-      const entry = this.index.get(record.id);
-      if (entry) this.learnSizes(entry, record.volume, record.sizeBytes, record.encodedBytes);
+      const entry = this.table.get(record.id);
+      if (entry) this.table.learnSizes(entry, record.volume, record.sizeBytes, record.encodedBytes);
     }
     // A chunk both in the log and in a file was being moved when the process ended: the file was synced before it got its name.
     await this.logs.replay((id, header, file, record) => {
-      if (!this.index.has(id)) this.placedInLog(id, header, file, record);
+      if (!this.table.has(id)) this.placedInLog(id, header, file, record);
     });
     await this.logs.syncAll();
     this.schedule();
@@ -300,20 +279,20 @@ export class DiskChunkStore implements ChunkStore {
   // ---- put ----
 
   private putOne(chunk: ChunkToPut, durable: boolean): Promise<HoldfastError | undefined> {
-    const entry = this.index.get(chunk.id);
+    const entry = this.table.get(chunk.id);
     if (entry) return this.putExisting(entry, chunk, durable);
     return this.putNew(chunk, durable);
   }
 
-  private async putExisting(entry: Entry, chunk: ChunkToPut, durable: boolean): Promise<HoldfastError | undefined> {
-    if (!(await this.isWhole(chunk, entry))) return this.putNew(chunk, durable, this.index.get(chunk.id));
+  private async putExisting(entry: ChunkEntry, chunk: ChunkToPut, durable: boolean): Promise<HoldfastError | undefined> {
+    if (!(await this.isWhole(chunk, entry))) return this.putNew(chunk, durable, this.table.get(chunk.id));
     if (!durable) return undefined;
     const gone = await this.sync([chunk.id]);
     return gone.length === 0 ? undefined : new HoldfastError('EIO', 'the disk failed to sync this chunk', { chunk: chunk.id });
   }
 
   /** Whether what is there is really this chunk. Bytes are read once per start; after that the size alone is compared. */
-  private async isWhole(chunk: ChunkToPut, entry: Entry): Promise<boolean> {
+  private async isWhole(chunk: ChunkToPut, entry: ChunkEntry): Promise<boolean> {
     if (!entry.isVerified) return (await this.check(chunk.id)).state === 'good';
     if (entry.log) return true;
     try {
@@ -324,11 +303,12 @@ export class DiskChunkStore implements ChunkStore {
     }
   }
 
-  private async putNew(chunk: ChunkToPut, durable: boolean, replaced?: Entry): Promise<HoldfastError | undefined> {
-    if (this.isReadOnly)
+  private async putNew(chunk: ChunkToPut, durable: boolean, replaced?: ChunkEntry): Promise<HoldfastError | undefined> {
+    if (this.health.isReadOnly)
       return new HoldfastError('EROFS', 'this node refuses new chunks after repeated disk errors: replace its disk, then restart it');
-    const asked = this.space.refusal(chunk.encoded.length, this.estimatedUsedBytes());
-    const refusal = asked instanceof Promise ? await asked.catch((error: unknown) => this.failure(error, 'looking at free space')) : asked;
+    const asked = this.space.refusal(chunk.encoded.length, this.table.estimatedUsedBytes());
+    const refusal =
+      asked instanceof Promise ? await asked.catch((error: unknown) => this.health.failure(error, 'looking at free space')) : asked;
     if (refusal) return refusal;
     this.space.wrote(chunk.encoded.length);
     // A bad file is replaced by a file: beside it, a good record in the log would be overlooked at the next start.
@@ -347,21 +327,20 @@ export class DiskChunkStore implements ChunkStore {
       if (durable) await this.directories.sync(chunkDirectory(this.data, chunk.id));
     } catch (error) {
       // After a failed sync nothing about this file is certain, and asking again could wrongly say yes: it goes.
-      const before = this.index.get(chunk.id);
+      const before = this.table.get(chunk.id);
       if (before) this.forget(chunk.id, before);
       this.openFiles.drop(chunk.id);
       await this.files.unlink(chunkPath(this.data, chunk.id)).catch(() => {});
-      return this.failure(error, 'writing a chunk');
+      return this.health.failure(error, 'writing a chunk');
     }
-    this.failuresInARow = 0;
-    const before = this.index.get(chunk.id);
+    this.health.wrote();
+    const before = this.table.get(chunk.id);
     if (before) this.forget(chunk.id, before);
     const entry = newEntry();
     entry.isVerified = true;
     entry.isStable = durable;
-    this.unknownCount++;
-    this.learn(entry, chunk.header);
-    this.index.set(chunk.id, entry);
+    this.table.add(chunk.id, entry);
+    this.table.learn(entry, chunk.header);
     if (!durable) this.unstable.add(chunk.id);
     return undefined;
   }
@@ -386,7 +365,7 @@ export class DiskChunkStore implements ChunkStore {
 
   // ---- read ----
 
-  private async readFile(id: ChunkId, entry: Entry, fd: number, first: number, count: number): Promise<Buffer> {
+  private async readFile(id: ChunkId, entry: ChunkEntry, fd: number, first: number, count: number): Promise<Buffer> {
     if (first === 0 && count === Number.POSITIVE_INFINITY && entry.encodedBytes !== UNKNOWN) {
       const encoded = await this.files.read(fd, entry.encodedBytes, 0);
       if (encoded.length !== entry.encodedBytes) throw corrupt(id, 'the file is shorter than the chunk');
@@ -399,14 +378,14 @@ export class DiskChunkStore implements ChunkStore {
       this.headers.set(id, headerBytes);
     }
     const header = parseHeader(headerBytes);
-    this.learn(entry, header);
+    this.table.learn(entry, header);
     const { start, end } = leafRange(header, first, count);
     const leaves = await this.files.read(fd, end - start, start);
     if (leaves.length !== end - start) throw corrupt(id, 'the file is shorter than the chunk');
     return Buffer.concat([headerBytes, leaves]);
   }
 
-  private readLogRecord(entry: Entry): Promise<Buffer> {
+  private readLogRecord(entry: ChunkEntry): Promise<Buffer> {
     return entry.log!.read(entry.offset, entry.encodedBytes);
   }
 
@@ -441,14 +420,14 @@ export class DiskChunkStore implements ChunkStore {
   /** Files first, then each directory once: a stable name must not point at bytes that are not. Failed ones are dropped and reported. */
   private async syncFiles(ids: readonly ChunkId[]): Promise<void> {
     await inParallel(ids, PARALLEL_DISK_CALLS, async (id) => {
-      const entry = this.index.get(id);
+      const entry = this.table.get(id);
       if (!entry || entry.isStable || entry.log) return;
       entry.syncing ??= this.syncFile(id, entry);
       await entry.syncing;
     });
   }
 
-  private async syncFile(id: ChunkId, entry: Entry): Promise<boolean> {
+  private async syncFile(id: ChunkId, entry: ChunkEntry): Promise<boolean> {
     try {
       const fd = await this.files.open(chunkPath(this.data, id), 'r');
       try {
@@ -458,11 +437,11 @@ export class DiskChunkStore implements ChunkStore {
       }
       await this.directories.sync(chunkDirectory(this.data, id));
       entry.isStable = true;
-      if (this.index.get(id) === entry) this.unstable.delete(id);
+      if (this.table.get(id) === entry) this.unstable.delete(id);
       return true;
     } catch (error) {
-      if (this.index.get(id) !== entry) return false; // Removed meanwhile.
-      const failure = this.failure(error, 'syncing a chunk');
+      if (this.table.get(id) !== entry) return false; // Removed meanwhile.
+      const failure = this.health.failure(error, 'syncing a chunk');
       this.forget(id, entry);
       await this.files.unlink(chunkPath(this.data, id)).catch(() => {});
       this.onDamaged?.(id, 'io-error', failure.message);
@@ -473,22 +452,21 @@ export class DiskChunkStore implements ChunkStore {
   // ---- the log of small chunks ----
 
   private placedInLog(id: ChunkId, header: ChunkHeader, file: SmallLogFile, record: LogRecord): void {
-    const before = this.index.get(id);
+    const before = this.table.get(id);
     if (before) this.forget(id, before);
     const entry = newEntry();
     entry.isVerified = true;
     entry.log = file;
     entry.offset = record.offset;
-    this.unknownCount++;
-    this.learn(entry, header);
-    this.index.set(id, entry);
-    this.failuresInARow = 0;
+    this.table.add(id, entry);
+    this.table.learn(entry, header);
+    this.health.wrote();
   }
 
   private lostInLog(file: SmallLogFile, fromOffset: number, error: HoldfastError): void {
     for (const { id, offset, length } of file.records) {
       if (offset + length <= fromOffset) continue;
-      const entry = this.index.get(id);
+      const entry = this.table.get(id);
       if (entry?.log !== file || entry.offset !== offset) continue;
       this.forget(id, entry);
       this.onDamaged?.(id, 'io-error', error.message);
@@ -504,7 +482,7 @@ export class DiskChunkStore implements ChunkStore {
 
   private async moveNow(): Promise<void> {
     for (const log of [...this.logs.sealed]) {
-      const live = log.records.filter(({ id, offset }) => isAt(this.index.get(id), log, offset));
+      const live = log.records.filter(({ id, offset }) => isAt(this.table.get(id), log, offset));
       try {
         await inParallel(live, PARALLEL_DISK_CALLS, (record) => this.moveRecord(log, record));
         // Every name must be stable before the log, the only other copy, goes.
@@ -515,7 +493,7 @@ export class DiskChunkStore implements ChunkStore {
         this.space.forget();
       } catch (error) {
         // The log keeps serving; the next pass tries again.
-        this.failure(error, 'moving small chunks out of the log');
+        this.health.failure(error, 'moving small chunks out of the log');
         return;
       }
     }
@@ -523,7 +501,7 @@ export class DiskChunkStore implements ChunkStore {
 
   private async moveRecord(log: SmallLogFile, record: LogRecord): Promise<void> {
     const encoded = await log.read(record.offset, record.length);
-    if (!isAt(this.index.get(record.id), log, record.offset)) return;
+    if (!isAt(this.table.get(record.id), log, record.offset)) return;
     try {
       verifyChunk(record.id, encoded);
     } catch {
@@ -535,7 +513,7 @@ export class DiskChunkStore implements ChunkStore {
   }
 
   private async finishMove(id: ChunkId, log: SmallLogFile, offset: number): Promise<void> {
-    const entry = this.index.get(id);
+    const entry = this.table.get(id);
     if (entry && isAt(entry, log, offset)) {
       entry.log = undefined;
       entry.offset = 0;
@@ -548,68 +526,14 @@ export class DiskChunkStore implements ChunkStore {
 
   // ---- bookkeeping ----
 
-  private learn(entry: Entry, header: ChunkHeader): void {
-    this.learnSizes(entry, header.volume, header.payloadBytes, header.headerBytes + header.payloadBytes);
-  }
-
-  private learnSizes(entry: Entry, volume: number, sizeBytes: number, encodedBytes: number): void {
-    if (entry.sizeBytes !== UNKNOWN) return;
-    entry.volume = volume;
-    entry.sizeBytes = sizeBytes;
-    entry.encodedBytes = encodedBytes;
-    this.usedBytes += encodedBytes;
-    this.unknownCount--;
-  }
-
-  private forget(id: ChunkId, entry: Entry): void {
-    this.index.delete(id);
+  /** Nothing about this chunk is true any more. */
+  private forget(id: ChunkId, entry: ChunkEntry): void {
+    this.table.delete(id, entry);
     this.unstable.delete(id);
     this.headers.delete(id);
     this.openFiles.drop(id);
-    if (entry.sizeBytes === UNKNOWN) this.unknownCount--;
-    else this.usedBytes -= entry.encodedBytes;
-  }
-
-  /** Chunks whose size was not read yet are taken to be as large as the others. */
-  private estimatedUsedBytes(): number {
-    const known = this.index.size - this.unknownCount;
-    return known > 0 ? Math.round((this.usedBytes / known) * this.index.size) : 0;
-  }
-
-  private *knownRecords(): Generator<IndexRecord> {
-    for (const [id, { volume, sizeBytes, encodedBytes, log }] of this.index.entries())
-      if (sizeBytes !== UNKNOWN && !log) yield { id, volume, sizeBytes, encodedBytes };
-  }
-
-  private failure(error: unknown, what: string): HoldfastError {
-    if (error instanceof HoldfastError) return error;
-    const errno = errnoOf(error);
-    if (errno === 'ENOSPC' || errno === 'EDQUOT') {
-      this.space.forget();
-      return new HoldfastError('ENOSPC', `${what}: the disk of this node is full`);
-    }
-    this.errorCount++;
-    this.failuresInARow++;
-    this.environment.log('error', `${what} failed`, { error: String(error) });
-    if (this.failuresInARow >= READ_ONLY_AFTER_FAILURES && !this.isReadOnly) {
-      this.isReadOnly = true;
-      this.environment.log('error', 'the disk keeps failing: no new chunks are taken until the node is restarted', { data: this.data });
-    }
-    return new HoldfastError('EIO', `${what} failed: ${errno || 'unexpected error'}`);
   }
 }
 
-const newEntry = (): Entry => ({
-  volume: 0,
-  sizeBytes: UNKNOWN,
-  encodedBytes: UNKNOWN,
-  isVerified: false,
-  isStable: true,
-  log: undefined,
-  offset: 0,
-  syncing: undefined,
-});
-
-const isAt = (entry: Entry | undefined, log: SmallLogFile, offset: number): boolean => entry?.log === log && entry.offset === offset;
 const missing = (id: ChunkId): HoldfastError => new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
 const corrupt = (id: ChunkId, why: string): HoldfastError => new HoldfastError('CHUNK_CORRUPT', why, { chunk: id });
