@@ -1,5 +1,5 @@
 /** What every demo stands on: a throw-away cluster, narration, and expectations that are counted. */
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -230,14 +230,9 @@ async function digestOf(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Bytes that look random and depend on the name alone. */
+const zeros = Buffer.alloc(MIB);
+/** Bytes that look random and depend on the name alone: at most 1 MiB. */
 function noise(name: string, sizeBytes: number): Buffer {
-  const parts: Buffer[] = [];
-  let seed = createHash('sha512').update(name).digest();
-  // One digest stretched by rotation would repeat; a block of 64 KiB made of fresh digests is different everywhere and quick enough.
-  for (let made = 0; made < sizeBytes; made += seed.length) {
-    seed = createHash('sha512').update(seed).digest();
-    parts.push(seed);
-  }
-  return Buffer.concat(parts).subarray(0, sizeBytes);
+  const key = createHash('sha256').update(name).digest().subarray(0, 16);
+  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(zeros.subarray(0, sizeBytes));
 }
