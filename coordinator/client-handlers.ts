@@ -219,11 +219,29 @@ export class ClientHandlers {
 
   private change(session: Session, method: Changes, frame: CallFrame, request: never): Promise<unknown> {
     if (this.isStopping) throw new HoldfastError('NOT_READY', 'the coordinator is shutting down');
-    return this.ports.sessions.once(session, frame.request, frame.answeredBelow, async (store) => {
-      const allowed = this.ports.changesAllowed();
-      if (allowed) await allowed;
-      return this.applyAs(session.caller, method, request, store, session);
-    });
+    return this.ports.sessions.once(
+      session,
+      frame.request,
+      frame.answeredBelow,
+      async (store) => {
+        const allowed = this.ports.changesAllowed();
+        if (allowed) await allowed;
+        return this.applyAs(session.caller, method, request, store, session);
+      },
+      (reply) => this.refreshed(session, reply),
+    );
+  }
+
+  /** A reply told again later: attributes are those of now, because the client caches what a reply names. */
+  private refreshed(session: Session, reply: unknown): unknown {
+    const fresh = { ...(reply as Record<string, unknown>) };
+    for (const [key, value] of Object.entries(fresh)) {
+      if (!isAttributes(value)) continue;
+      const row = this.ports.state.get('inodes', value.inode);
+      if (row) fresh[key] = this.ports.tree.attributes(row);
+    }
+    this.register(session, fresh);
+    return fresh;
   }
 
   /**

@@ -141,18 +141,21 @@ export class Sessions {
   /**
    * Applies a change exactly once.
    * @param run applies it in a transaction, calling `store` inside with the reply, and resolves when it may be acknowledged
+   * @param repeated brings the reply of a repeated request up to date before it is sent
    */
   async once(
     session: Session,
     request: number | undefined,
     answeredBelow: number | undefined,
     run: (store: (tx: Transaction, reply: unknown) => void) => Promise<unknown>,
+    repeated: (reply: unknown) => unknown = (reply) => reply,
   ): Promise<unknown> {
     if (request === undefined) throw new HoldfastError('BAD_MESSAGE', 'a change carries a request number');
-    const stored = this.state.get('replies', replyKey(session.client, request));
-    if (stored) return replyOf(stored);
+    // In progress first: its reply is stored already, but may not be told before it is written and others have been recalled.
     const running = session.inProgress.get(request);
-    if (running) return running;
+    if (running) return repeated(await running);
+    const stored = this.state.get('replies', replyKey(session.client, request));
+    if (stored) return repeated(replyOf(stored));
     if (session.isFresh) {
       if (Math.max(answeredBelow ?? 0, 1) > 1 || request > MAX_STORED_REPLIES)
         throw new HoldfastError('SESSION_LOST', 'this session was forgotten: what it had open or locked is void');
