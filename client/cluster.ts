@@ -123,6 +123,7 @@ export class ConnectedCluster implements Cluster {
   }
 
   async open(inode: InodeId): Promise<FileHandle> {
+    if (this.files.hasRemovals) await this.files.settled(inode);
     const attributes = this.cache.attributes(inode) ?? (await this.askAttributes(inode));
     if (attributes.kind === 'directory') throw new HoldfastError('EISDIR', `inode ${inode} is a directory`);
     if (attributes.kind !== 'file') throw new HoldfastError('EINVAL', `inode ${inode} is a ${attributes.kind}, not a file`);

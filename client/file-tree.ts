@@ -111,9 +111,8 @@ export class ClientFileTree implements FileTree {
     const { cache, session } = this.core;
     const stamp = cache.stamp();
     const target = cache.entry(parent, name);
-    // Not knowing which inode it is, we keep it if we have anything open, and say at once when it was not that.
-    const keepOpen = target ? this.files.isOpen(target) : this.files.hasOpen;
-    const reply = await session.call('unlink', { parent, name, keepOpen, as });
+    const keepOpen = this.mustKeep(target);
+    const reply = await this.removing(target, keepOpen, session.call('unlink', { parent, name, keepOpen, as }));
     cache.putEntry(stamp, reply.parent, name, null);
     this.unlinked(stamp, target ?? undefined, reply.attributes, keepOpen);
   }
@@ -138,8 +137,8 @@ export class ClientFileTree implements FileTree {
     const { cache, session } = this.core;
     const stamp = cache.stamp();
     const target = cache.entry(to.parent, to.name);
-    const keepReplacedOpen = how === 'replace' && (target ? this.files.isOpen(target) : this.files.hasOpen);
-    const reply = await session.call('rename', {
+    const keepReplacedOpen = how === 'replace' && this.mustKeep(target);
+    const call = session.call('rename', {
       fromParent: from.parent,
       fromName: from.name,
       toParent: to.parent,
@@ -148,6 +147,7 @@ export class ClientFileTree implements FileTree {
       keepReplacedOpen,
       as,
     });
+    const reply = await (how === 'replace' ? this.removing(target, keepReplacedOpen, call) : call);
     const { moved, replaced } = reply;
     // Two names of one inode: nothing happens, and the old name stays.
     const isSameFile = how === 'replace' && target === moved.inode && replaced === null;
@@ -209,6 +209,15 @@ export class ClientFileTree implements FileTree {
   private keep(stamp: number, attributes: InodeAttributes): InodeAttributes {
     this.core.cache.putAttributes(stamp, attributes);
     return this.files.overlay(attributes);
+  }
+
+  /** Whether an inode that loses a name may be open here. Not knowing which inode it is, we keep it, and say at once when nobody needs it. */
+  private mustKeep(target: InodeId | null | undefined): boolean {
+    return target === undefined || (target !== null && this.files.isOpen(target));
+  }
+
+  private removing<T>(target: InodeId | null | undefined, isKept: boolean, call: Promise<T>): Promise<T> {
+    return target && !isKept ? this.files.removing(target, call) : call;
   }
 
   /** After a name went away: `attributes` of what it led to as of now, null when that is gone. */

@@ -29,6 +29,8 @@ export interface OpenFile {
 
 export class OpenFiles {
   private readonly files = new Map<InodeId, OpenFile>();
+  /** Inodes whose name this client is removing without keeping them: whoever opens one now must first see how that ends. */
+  private readonly removals = new Map<InodeId, Promise<unknown>>();
   private orphansToRelease: InodeId[] = [];
   private isReleasing = false;
   private timer: Timer | undefined;
@@ -42,8 +44,26 @@ export class OpenFiles {
   isOpen(inode: InodeId): boolean {
     return (this.files.get(inode)?.handles ?? 0) > 0;
   }
-  get hasOpen(): boolean {
-    return this.files.size > 0;
+
+  /** Runs a call that takes away a name of an inode nobody here has open. */
+  async removing<T>(inode: InodeId, call: Promise<T>): Promise<T> {
+    this.removals.set(inode, call);
+    try {
+      return await call;
+    } finally {
+      if (this.removals.get(inode) === call) this.removals.delete(inode);
+    }
+  }
+
+  /** Before an inode is opened from the cache: waits until our own removal of its name is decided. */
+  async settled(inode: InodeId): Promise<void> {
+    for (let call = this.removals.get(inode); call; call = this.removals.get(inode)) {
+      await call.catch(() => {}); // Its own caller hears of it.
+      if (this.removals.get(inode) === call) this.removals.delete(inode);
+    }
+  }
+  get hasRemovals(): boolean {
+    return this.removals.size > 0;
   }
 
   /** Attributes with what this client has written and not committed. */
