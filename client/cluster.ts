@@ -185,7 +185,7 @@ export class ConnectedCluster implements Cluster {
   private recalled(inodes: readonly RecalledInode[]): InodeId[] {
     const holding: InodeId[] = [];
     for (const { inode, names, isUnlinked } of inodes) {
-      this.cache.recall(inode, names);
+      this.cache.recall(inode);
       if (this.files.recalled(inode, isUnlinked === true)) holding.push(inode);
       for (const listener of this.changeListeners) listener(names ? { inode, names } : { inode });
     }

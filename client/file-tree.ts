@@ -124,7 +124,7 @@ export class ClientFileTree implements FileTree {
     const target = cache.entry(parent, name);
     const reply = await session.call('removeDirectory', { parent, name, as });
     cache.putEntry(stamp, reply.parent, name, null);
-    if (target) cache.recall(target, undefined);
+    if (target) cache.recall(target);
   }
 
   async rename(
@@ -151,7 +151,7 @@ export class ClientFileTree implements FileTree {
     const { moved, replaced } = reply;
     // Two names of one inode: nothing happens, and the old name stays.
     const isSameFile = how === 'replace' && target === moved.inode && replaced === null;
-    if (isSameFile) cache.recall(from.parent, [from.name]);
+    if (isSameFile) cache.recall(from.parent);
     else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' && replaced ? replaced.inode : null);
     cache.putEntry(stamp, reply.to, to.name, moved.inode);
     this.keep(stamp, moved);

@@ -33,7 +33,7 @@ export class ClientLocks implements Locks {
       throw interrupted();
     }
     // What the last holder wrote is seen from now on.
-    this.core.cache.recall(inode, undefined);
+    this.core.cache.recall(inode);
     this.files.get(inode)?.reader.drop();
   }
 

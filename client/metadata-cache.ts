@@ -110,7 +110,11 @@ export class MetadataCache {
     this.inodes.delete(inode);
   }
 
-  recall(inode: InodeId, names: readonly string[] | undefined): void {
+  /**
+   * Forgets all that is known of an inode. Of a directory every name goes, also when the recall was about some: the coordinator recalls once and
+   * then counts us as knowing nothing, so a name kept here could change unheard.
+   */
+  recall(inode: InodeId): void {
     this.clock++;
     if (this.recalledAt.size >= MAX_RECALLS_REMEMBERED) {
       this.recalledAt.clear();
@@ -120,12 +124,7 @@ export class MetadataCache {
     this.inodes.delete(inode);
     const directory = this.directories.get(inode);
     if (!directory) return;
-    if (names === undefined) this.dropDirectory(inode, directory);
-    else {
-      for (const name of names) if (directory.names.delete(name)) this.entryCount--;
-      // Whether a recalled name is there is no longer known, so absence of a name from the map says nothing any more.
-      directory.isComplete = false;
-    }
+    this.dropDirectory(inode, directory);
   }
 
   forgetAll(): void {
