@@ -153,7 +153,7 @@ describe('chunk service: deletion while chunks are being put', () => {
       }),
       { numRuns: 500 },
     );
-  });
+  }, 120_000);
 
   it('answers a remove repeated after a lost reply as done, and one without condemn as kept', async () => {
     const { service } = make();

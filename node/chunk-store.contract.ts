@@ -166,6 +166,6 @@ export function testChunkStoreContract(name: string, make: () => Promise<Contrac
         }),
         { numRuns: 25 },
       );
-    });
+    }, 120_000);
   });
 }

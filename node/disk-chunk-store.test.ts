@@ -126,9 +126,9 @@ describe('disk chunk store: order of durability', () => {
           }
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 100 },
     );
-  });
+  }, 120_000);
 
   it('starts after kill -9 at every single step of puts and a move, and still has everything it promised', async () => {
     for (let stopAt = 0; ; stopAt++) {
@@ -154,7 +154,7 @@ describe('disk chunk store: order of durability', () => {
       expect(await files.readdir(`${DATA}/tmp`)).toEqual([]);
       if (!isStopped) break;
     }
-  });
+  }, 120_000);
 });
 
 describe('disk chunk store: a disk that fails', () => {

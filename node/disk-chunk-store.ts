@@ -34,6 +34,7 @@ const PARALLEL_DISK_CALLS = 8;
 /** The log of small chunks is moved to files when nothing was put into it for this long, or when it has grown beyond MOVE_AT_BYTES. */
 const MOVE_AFTER_QUIET_MS = 2000;
 const MOVE_AT_BYTES = 256 * 1024 * 1024;
+const MOVE_GROUP_CHUNKS = 64;
 
 export interface DiskChunkStoreOptions extends SpaceLimits {
   readonly data: string;
@@ -233,6 +234,7 @@ export class DiskChunkStore implements ChunkStore {
     this.isClosed = true;
     this.timer?.cancel();
     await this.pass;
+    await this.moving;
     await this.syncFiles([...this.unstable]);
     await this.logs.close();
     this.openFiles.dropAll();
@@ -244,6 +246,7 @@ export class DiskChunkStore implements ChunkStore {
     this.isClosed = true;
     this.timer?.cancel();
     await this.pass;
+    await this.moving;
     this.openFiles.dropAll();
   }
 
@@ -251,7 +254,7 @@ export class DiskChunkStore implements ChunkStore {
   async moveSmallChunks(): Promise<void> {
     await this.moving;
     this.logs.seal();
-    await this.moveSealedLogs();
+    await this.moveSealedLogs(() => true);
   }
 
   // ---- start ----
@@ -412,9 +415,11 @@ export class DiskChunkStore implements ChunkStore {
 
   private async backgroundPass(): Promise<void> {
     await Promise.all([this.logs.syncAll(), this.unstable.size > 0 ? this.syncFiles([...this.unstable]) : undefined]);
-    const isQuiet = this.environment.monotonicMs() - this.logs.lastAppendMs > MOVE_AFTER_QUIET_MS;
-    if (isQuiet) this.logs.seal();
-    if (isQuiet || this.logs.totalBytes > MOVE_AT_BYTES) await this.moveSealedLogs();
+    const isQuiet = (): boolean => this.environment.monotonicMs() - this.logs.lastAppendMs > MOVE_AFTER_QUIET_MS;
+    if (isQuiet()) this.logs.seal();
+    const isWanted = (): boolean => !this.isClosed && (isQuiet() || this.logs.totalBytes > MOVE_AT_BYTES);
+    // Not awaited: a long move must not hold up the next background sync.
+    if (isWanted()) void this.moveSealedLogs(isWanted);
   }
 
   /** Files first, then each directory once: a stable name must not point at bytes that are not. Failed ones are dropped and reported. */
@@ -473,22 +478,22 @@ export class DiskChunkStore implements ChunkStore {
     }
   }
 
-  private moveSealedLogs(): Promise<void> {
-    this.moving ??= this.moveNow().finally(() => {
+  private moveSealedLogs(isWanted: () => boolean): Promise<void> {
+    this.moving ??= this.moveNow(isWanted).finally(() => {
       this.moving = undefined;
     });
     return this.moving;
   }
 
-  private async moveNow(): Promise<void> {
+  private async moveNow(isWanted: () => boolean): Promise<void> {
     for (const log of [...this.logs.sealed]) {
       const live = log.records.filter(({ id, offset }) => isAt(this.table.get(id), log, offset));
       try {
-        await inParallel(live, PARALLEL_DISK_CALLS, (record) => this.moveRecord(log, record));
-        // Every name must be stable before the log, the only other copy, goes.
-        const directories = new Set(live.map(({ id }) => chunkDirectory(this.data, id)));
-        await inParallel([...directories], PARALLEL_DISK_CALLS, (path) => this.directories.sync(path));
-        for (const { id, offset } of live) await this.finishMove(id, log, offset);
+        // In groups, because each file costs a sync of its own: a stop or new work must not wait for thousands of them.
+        for (let at = 0; at < live.length; at += MOVE_GROUP_CHUNKS) {
+          if (!isWanted()) return;
+          await this.moveGroup(log, live.slice(at, at + MOVE_GROUP_CHUNKS));
+        }
         await this.logs.drop(log);
         this.space.forget();
       } catch (error) {
@@ -497,6 +502,14 @@ export class DiskChunkStore implements ChunkStore {
         return;
       }
     }
+  }
+
+  private async moveGroup(log: SmallLogFile, records: readonly LogRecord[]): Promise<void> {
+    await inParallel(records, PARALLEL_DISK_CALLS, (record) => this.moveRecord(log, record));
+    // Every name must be stable before the log, the only other copy, goes.
+    const directories = new Set(records.map(({ id }) => chunkDirectory(this.data, id)));
+    await inParallel([...directories], PARALLEL_DISK_CALLS, (path) => this.directories.sync(path));
+    for (const { id, offset } of records) await this.finishMove(id, log, offset);
   }
 
   private async moveRecord(log: SmallLogFile, record: LogRecord): Promise<void> {

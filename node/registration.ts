@@ -52,6 +52,7 @@ export class Registration {
   private connection: Connection | undefined;
   private isStopped = false;
   private wasRegistered = false;
+  private lastFailure: string | undefined;
   private running: Promise<void> = Promise.resolve();
   private wake: (() => void) | undefined;
   private readonly unreported = new Map<ChunkId, BadReplica>();
@@ -116,10 +117,12 @@ export class Registration {
           this.options.onFatal(failure);
           return;
         }
-        environment.log(isCode(failure, 'UNREACHABLE', 'NOT_READY') ? 'info' : 'warn', 'not connected to the coordinator, trying again', {
+        // Said once per reason, not every two seconds for as long as the coordinator is away.
+        const isNews = failure.code !== this.lastFailure;
+        this.lastFailure = failure.code;
+        environment.log(isNews ? 'warn' : 'debug', 'not connected to the coordinator; the node keeps trying', {
           code: failure.code,
           reason: failure.message,
-          againInMs: Math.round(backoffMs),
         });
       }
       if (this.isStopped) return;
@@ -169,6 +172,7 @@ export class Registration {
       revokedClients: new Set(registered.revokedClients),
     });
     this.wasRegistered = true;
+    this.lastFailure = undefined;
     this.options.onRegistered(registered);
     environment.log('info', 'registered with the coordinator', {
       coordinator: connection.peer,
