@@ -149,10 +149,12 @@ export class ClientFileTree implements FileTree {
     });
     const reply = await (how === 'replace' ? this.removing(target, keepReplacedOpen, call) : call);
     const { moved, replaced } = reply;
-    // Two names of one inode: nothing happens, and the old name stays.
-    const isSameFile = how === 'replace' && target === moved.inode && replaced === null;
-    if (isSameFile) cache.recall(from.parent);
-    else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' && replaced ? replaced.inode : null);
+    // Two names of one inode: nothing happens and both stay. The reply does not tell this from a name that was absent.
+    const mayBeSameFile = replaced === null && moved.nlink > 1 && target !== null;
+    if (mayBeSameFile) {
+      cache.putAttributes(stamp, reply.from);
+      cache.forgetEntry(from.parent, from.name);
+    } else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' && replaced ? replaced.inode : null);
     cache.putEntry(stamp, reply.to, to.name, moved.inode);
     this.keep(stamp, moved);
     if (how === 'exchange' && replaced) this.keep(stamp, replaced);

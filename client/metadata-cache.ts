@@ -137,7 +137,7 @@ export class MetadataCache {
   }
 
   /** What a name leads to is no longer known. */
-  private forgetEntry(parent: InodeId, name: string): void {
+  forgetEntry(parent: InodeId, name: string): void {
     const directory = this.directories.get(parent);
     if (!directory) return;
     if (directory.names.delete(name)) this.entryCount--;
