@@ -138,7 +138,8 @@ export async function runScreen(options: TuiOptions): Promise<number> {
     terminal.repaint();
   };
   process.once('exit', giveBack);
-  for (const signal of signals) process.once(signal, onSignal);
+  // `on`, not `once`: Ink's signal-exit ends the process by the signal when it finds itself the only listener.
+  for (const signal of signals) process.on(signal, onSignal);
   process.on('SIGCONT', onContinue);
   process.on('uncaughtException', onCrash);
   process.on('unhandledRejection', onCrash);
