@@ -31,6 +31,11 @@ export function script(name: string, summary: string): Command {
 
 /** Runs a command to its end. Exit code 2 = it was called wrongly, 1 = it failed. */
 export async function run(command: Command, argv: readonly string[] = process.argv): Promise<void> {
+  // A reader that closes the pipe (scripts/up | head) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(process.exitCode ?? 0);
+    throw error;
+  });
   for (const one of command.commands) one.exitOverride().configureOutput(command.configureOutput());
   try {
     await command.parseAsync([...argv]);

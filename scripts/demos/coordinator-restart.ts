@@ -11,9 +11,9 @@ export const coordinatorRestart: Demo = {
     const { cluster } = stage;
     await stage.write('data', 32 * MIB);
     stage.say('A program writes and syncs small files without a break; the coordinator is killed (kill -9) three times');
-    const load = stage.load();
+    const load = await stage.load();
     for (let round = 1; round <= 3; round++) {
-      await delay(1500);
+      await delay(3500);
       await cluster.coordinator.kill();
       stage.say(`killed for the ${['first', 'second', 'third'][round - 1]} time; reading of what is known goes on without it`);
       await delay(1000);
@@ -21,7 +21,7 @@ export const coordinatorRestart: Demo = {
       await cluster.startCoordinator();
       stage.say(`started again: it answers after ${seconds(performance.now() - startMs)}`);
     }
-    await delay(1000);
+    await delay(2000);
     const { written, errors, worstMs } = await load.stop();
     stage.expect(
       errors.length === 0 && written > 0,

@@ -10,7 +10,7 @@ export const drain: Demo = {
     const { cluster } = stage;
     await stage.write('data', 96 * MIB);
     stage.say('96 MiB written. A program keeps writing small files while n2 is drained');
-    const load = stage.load();
+    const load = await stage.load();
     let fewest = Number.POSITIVE_INFINITY;
     let isDrained = false;
     const watching = (async () => {

@@ -11,7 +11,7 @@ export const nodeHang: Demo = {
     await stage.write('before', 64 * MIB);
     await stage.forgetCaches();
     stage.say('64 MiB written. A program writes and syncs small files without a break; after a while n3 is frozen (SIGSTOP)');
-    const load = stage.load();
+    const load = await stage.load();
     await stage.write('other', 4 * MIB);
     await cluster.node('n3').pause();
     stage.say('n3 is frozen: its connections stay open, but nothing answers');

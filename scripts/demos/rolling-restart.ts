@@ -10,7 +10,7 @@ export const rollingRestart: Demo = {
     const { cluster } = stage;
     await stage.write('data', 64 * MIB);
     stage.say('A program writes and syncs small files without a break while each node, then the coordinator, is stopped and started');
-    const load = stage.load();
+    const load = await stage.load();
     for (const name of cluster.nodeNames) {
       await cluster.node(name).stop();
       await cluster.startNode(name);

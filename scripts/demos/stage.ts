@@ -1,10 +1,13 @@
 /** What every demo stands on: a throw-away cluster, narration, and expectations that are counted. */
-import { createCipheriv, createHash } from 'node:crypto';
-import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type ClusterOptions, LocalCluster, programFile } from '../cluster.js';
+import { digestOf, writeFileOf } from './content.js';
+import type { LoadResult } from './load.js';
 
 export interface Demo {
   readonly name: string;
@@ -21,8 +24,6 @@ export interface Demo {
   readonly run: (stage: Stage) => Promise<void>;
 }
 
-const MIB = 1024 * 1024;
-
 export class Stage {
   passed = 0;
   failed = 0;
@@ -30,6 +31,7 @@ export class Stage {
   private readonly written = new Map<string, string>();
   private readonly directory: string;
   private readonly startMs = performance.now();
+  private readonly atStop: (() => void)[] = [];
   private readonly atEnd: (() => void | Promise<void>)[] = [];
   cluster!: LocalCluster;
 
@@ -74,13 +76,25 @@ export class Stage {
     this.say(`${isTrue ? 'ok  ' : 'FAIL'}  ${text}`);
   }
 
-  /** Does this at the end, whatever happens. */
+  /** Does this first of all at the end: for programs that use the mount. */
+  private onStop(action: () => void): void {
+    this.atStop.push(action);
+  }
+
+  /** Does this at the end, when the cluster is gone, whatever happens. */
   onEnd(action: () => void | Promise<void>): void {
     this.atEnd.push(action);
   }
 
-  /** Takes everything away that the demo made. */
+  /** Takes everything away that the demo made, but keeps the logs when a check failed. */
   async end(): Promise<void> {
+    for (const action of this.atStop) action();
+    if (this.cluster && this.failed > 0) {
+      const logs = `${this.directory}-logs`;
+      for (const name of ['coordinator', 'mount', ...this.cluster.nodeNames])
+        cpSync(join(this.cluster.stateDirectory, name, 'log'), join(logs, name), { force: true });
+      this.say(`the logs are kept in ${logs}`);
+    }
     if (this.cluster) await this.cluster.purge();
     for (const action of this.atEnd.reverse()) {
       try {
@@ -92,25 +106,9 @@ export class Stage {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  /** Writes a file of bytes that are nowhere else and remembers their digest once close and fsync have succeeded. @returns milliseconds it took */
-  async write(name: string, sizeBytes: number): Promise<number> {
-    const startMs = performance.now();
-    const path = join(this.folder, name);
-    const hash = createHash('sha256');
-    await mkdir(join(path, '..'), { recursive: true });
-    const file = await open(path, 'w');
-    try {
-      for (let offset = 0; offset < sizeBytes; offset += MIB) {
-        const block = noise(`${name}-${offset}`, Math.min(MIB, sizeBytes - offset));
-        hash.update(block);
-        await file.write(block);
-      }
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    this.written.set(name, hash.digest('hex'));
-    return performance.now() - startMs;
+  /** Writes a file of bytes that are nowhere else and remembers their digest once fsync and close have succeeded. */
+  async write(name: string, sizeBytes: number): Promise<void> {
+    this.written.set(name, await writeFileOf(join(this.folder, name), sizeBytes));
   }
 
   async remove(name: string): Promise<void> {
@@ -172,7 +170,6 @@ export class Stage {
 
   /** Runs `holdfast` on this cluster. */
   async holdfast(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-    const { spawn } = await import('node:child_process');
     this.say(`$ holdfast ${args.join(' ')}`);
     return new Promise((resolve) => {
       const child = spawn(process.execPath, [programFile, ...args], {
@@ -187,27 +184,27 @@ export class Stage {
     });
   }
 
-  /** Writes small files one after the other until `stop`; counts what failed and the longest any took. */
-  load(): { stop: () => Promise<{ written: number; errors: string[]; worstMs: number }> } {
-    let isStopped = false;
-    const result = { written: 0, errors: [] as string[], worstMs: 0 };
-    const work = (async () => {
-      for (let index = 0; !isStopped; index++) {
-        const startMs = performance.now();
-        try {
-          await this.write(`load/f${index}`, 64 * 1024);
-          result.written += 1;
-        } catch (error) {
-          result.errors.push((error as Error).message);
-        }
-        result.worstMs = Math.max(result.worstMs, performance.now() - startMs);
-      }
-    })();
+  /** A program of its own writes and syncs small files one after the other until `stop`, which tells how it went. */
+  async load(): Promise<{ stop: () => Promise<{ written: number; errors: string[]; worstMs: number }> }> {
+    const script = join(dirname(fileURLToPath(import.meta.url)), 'load.ts');
+    const child = spawn(process.execPath, [...process.execArgv, script, this.folder], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.onStop(() => child.kill('SIGKILL'));
+    let output = '';
+    await new Promise<void>((resolve) => {
+      child.stdout.on('data', (data: Buffer) => {
+        output += data.toString();
+        resolve();
+      });
+      child.on('close', () => resolve());
+    });
+    const ended = new Promise((resolve) => child.on('close', resolve));
     return {
       stop: async () => {
-        isStopped = true;
-        await work;
-        return result;
+        child.stdin.end();
+        await ended;
+        const { digests, errors, worstMs } = JSON.parse(output.split('\n')[1] ?? '') as LoadResult;
+        for (const [name, digest] of Object.entries(digests)) this.written.set(name, digest);
+        return { written: Object.keys(digests).length, errors, worstMs };
       },
     };
   }
@@ -223,16 +220,3 @@ export class Stage {
 }
 
 export const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
-
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const data of createReadStream(path, { highWaterMark: MIB })) hash.update(data as Buffer);
-  return hash.digest('hex');
-}
-
-const zeros = Buffer.alloc(MIB);
-/** Bytes that look random and depend on the name alone: at most 1 MiB. */
-function noise(name: string, sizeBytes: number): Buffer {
-  const key = createHash('sha256').update(name).digest().subarray(0, 16);
-  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(zeros.subarray(0, sizeBytes));
-}
