@@ -87,6 +87,9 @@ export class Keeper implements ClusterKeeper {
     this.repair = new Repair({
       ...{ environment, state, cluster, accessKey, membership, permits, receipts, collector, jobs, events, isSafeMode },
       copied: (chunk, to) => this.care.copied(chunk, to),
+      unreadable: (chunk, from) => {
+        for (const node of from) this.care.check(node, chunk, 'copy');
+      },
     });
     const { repair } = this;
     this.book = new ChunkBook({

@@ -67,6 +67,8 @@ export interface RepairContext {
   isSafeMode(): boolean;
   /** A copy was made and entered. */
   copied(chunk: ChunkId, to: NodeId): void;
+  /** None of these nodes gave good bytes. */
+  unreadable(chunk: ChunkId, from: readonly NodeId[]): void;
 }
 
 interface Order {
@@ -270,6 +272,7 @@ export class Repair {
           job?.progressed(1, this.context.state.get('chunks', copy.chunk)?.sizeBytes ?? 0);
         } else {
           job?.failedOnce(error);
+          if (error.startsWith('CHUNK_UNREADABLE')) this.context.unreadable(copy.chunk, copy.from);
           this.failedUntilMs.set(copy.chunk, environment.monotonicMs() + FAILED_FOR_MS);
         }
       }

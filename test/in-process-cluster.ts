@@ -30,6 +30,8 @@ export interface InProcessOptions {
 export interface InProcessCluster {
   readonly coordinatorUrl: string;
   readonly token: string;
+  /** Holds a data directory for each node, by name. */
+  readonly directory: string;
   /** The running coordinator; changes with a restart. */
   readonly coordinator: Coordinator;
   readonly nodes: Map<string, RunningNode>;
@@ -126,6 +128,7 @@ export async function startInProcessCluster(options: InProcessOptions = {}): Pro
       return `http://127.0.0.1:${port}`;
     },
     token,
+    directory,
     get coordinator() {
       if (!running) throw new Error('the coordinator is stopped');
       return running.coordinator;
