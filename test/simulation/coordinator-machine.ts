@@ -63,6 +63,12 @@ export class CoordinatorMachine {
     this.random = cluster.world.random.fork();
   }
 
+  /** Tells once that there was no room on its disk. */
+  get wasFull(): boolean {
+    const was = this.diskCounters.full > 0;
+    this.diskCounters.full = 0;
+    return was;
+  }
   /** Undefined while it does not listen. */
   get accept(): Accept | undefined {
     return this.running?.accept;

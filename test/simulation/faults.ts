@@ -268,8 +268,9 @@ export const faults: Record<string, Fault> = {
     in: everywhere,
     weight: 1,
     run: async (context) => {
-      const { disk } = context.cluster.coordinator;
+      const { disk, diskCounters } = context.cluster.coordinator;
       disk.isFull = true;
+      diskCounters.full++;
       await seconds(context, 0.5, 4);
       disk.isFull = false;
       return true;

@@ -37,8 +37,11 @@ export class Judge {
     for (const node of this.cluster.nodes) node.running?.scrubber.startFull(1e12);
   }
 
-  /** What is not as it should be when nothing has been broken for a while; empty = healed. */
-  problems(): string[] {
+  /**
+   * What is not as it should be when nothing has been broken for a while; empty = healed.
+   * @param mayBeLost chunks that no disk holds are not counted: whether anybody was promised to keep them is for the programs to say
+   */
+  problems(mayBeLost = false): string[] {
     const { coordinator, nodes } = this.cluster;
     const state = coordinator.state();
     if (!state) return ['the coordinator does not serve'];
@@ -54,6 +57,7 @@ export class Judge {
         problems.push(`chunk ${id} has no reference and is not deleted`);
         continue;
       }
+      if (mayBeLost && row.replicas.length === 0 && !nodes.some((node) => this.isGood(node, chunk))) continue;
       const copies = state.get('volumes', row.volume)?.copies ?? 0;
       if (row.replicas.length !== copies)
         problems.push(`chunk ${id} has replicas on ${row.replicas.join(', ') || 'no node'}, should have ${copies}`);

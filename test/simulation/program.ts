@@ -91,6 +91,10 @@ export abstract class Program {
   coordinatorLostPower(): void {}
   /** Bytes that were not synced may be gone. */
   nodesLostPower(): void {}
+  /** True from a power loss to the next verification: answered changes may have been undone, so any refusal may be right. */
+  protected get mayBeUndone(): boolean {
+    return false;
+  }
   /** True while stepping makes no sense before the next verification. */
   get isWaiting(): boolean {
     return false;
@@ -118,7 +122,7 @@ export abstract class Program {
         return { state: 'unknown', error: error as Error };
       }
       this.world.note(`${this.name} ${what}: ${error.code} ${error.message}`);
-      if (definite.has(error.code)) return { state: 'refused', errno: error.code };
+      if (definite.has(error.code) && !this.mayBeUndone) return { state: 'refused', errno: error.code };
       if (this.around.isCalm()) this.fail(`${what} failed without any fault: ${error.code} ${error.message}`);
       if (error.code === 'INTERNAL') this.fail(`${what}: ${error.message}`);
       return { state: 'unknown', error };
@@ -128,11 +132,9 @@ export abstract class Program {
   }
 }
 
-export async function readWhole(handle: FileHandle): Promise<Buffer> {
-  const { sizeBytes } = await handle.attributes();
-  if (sizeBytes === 0) return Buffer.alloc(0);
-  return handle.read(0, sizeBytes);
-}
+const BEYOND_ANY_END = 2 ** 30;
+/** In one call: between asking for the size and reading, the file may change. */
+export const readWhole = (handle: FileHandle): Promise<Buffer> => handle.read(0, BEYOND_ANY_END);
 export async function readFileAt(cluster: Cluster, inode: InodeId): Promise<Buffer> {
   const handle = await cluster.open(inode);
   try {

@@ -61,6 +61,7 @@ class Run {
   private readonly injected = new Map<string, number>();
   private isCalm = true;
   private isStopping = false;
+  private nodesLostPower = false;
 
   constructor(
     private readonly world: World,
@@ -83,6 +84,7 @@ class Run {
         for (const program of this.programs) program.clientDied(client);
       },
       nodesLostPower: () => {
+        this.nodesLostPower = true;
         for (const program of this.programs) program.nodesLostPower();
       },
       coordinatorLostPower: () => {
@@ -220,15 +222,19 @@ class Run {
   private async heal(): Promise<void> {
     const { world, judge, cluster } = this;
     judge.scrubAll();
+    // Whoever had no room looks again every few seconds.
+    await world.runFor(cluster.coordinator.wasFull ? 6000 : 0);
     const random = world.random.fork();
-    const healed = (): boolean => cluster.clients.every((client) => client.isConnected) && judge.problems().length === 0;
+    const healed = (): boolean => cluster.clients.every((client) => client.isConnected) && judge.problems(this.nodesLostPower).length === 0;
     const untilMs = world.nowMs + HEAL_WITHIN_MS;
     while (world.nowMs < untilMs) {
       await world.runFor(random.between(300, 700));
       if (healed()) return;
     }
     const away = cluster.clients.filter((client) => !client.isConnected).map((client) => `${client.name} is not connected`);
-    world.fail(`not healed after ${HEAL_WITHIN_MS / 1000} s:\n    ${[...away, ...judge.problems()].slice(0, 10).join('\n    ')}`);
+    world.fail(
+      `not healed after ${HEAL_WITHIN_MS / 1000} s:\n    ${[...away, ...judge.problems(this.nodesLostPower)].slice(0, 10).join('\n    ')}`,
+    );
   }
 
   private async verify(): Promise<void> {
@@ -239,6 +245,7 @@ class Run {
     }
     for (const problem of this.judge.countProblems()) world.fail(problem);
     this.isCalm = true;
+    this.nodesLostPower = false;
   }
 
   /** Everything is deleted: nothing may be left anywhere. */

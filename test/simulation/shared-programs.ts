@@ -38,6 +38,9 @@ abstract class SharedProgram extends Program {
   override get isWaiting(): boolean {
     return this.hasLostPower;
   }
+  protected override get mayBeUndone(): boolean {
+    return this.hasLostPower;
+  }
   override coordinatorLostPower(): void {
     this.hasLostPower = true;
   }

@@ -74,8 +74,11 @@ export class TreeModel {
     for (const one of this.poisoned) if (path === one || path.startsWith(`${one}/`) || one.startsWith(`${path}/`)) return true;
     return false;
   }
+  get hasLostPower(): boolean {
+    return this.losses.length > 0;
+  }
   get isTooUncertain(): boolean {
-    return this.losses.length > 0 || this.steps.filter((step) => !step.isAnswered).length >= MAX_UNANSWERED;
+    return this.hasLostPower || this.steps.filter((step) => !step.isAnswered).length >= MAX_UNANSWERED;
   }
   answered(change: TreeChange): void {
     this.steps.push({ change, isAnswered: true });

@@ -80,6 +80,9 @@ export class TreeProgram extends Program {
     this.home = this.random.pick(around.clients);
   }
 
+  protected override get mayBeUndone(): boolean {
+    return this.tree.hasLostPower;
+  }
   override get isWaiting(): boolean {
     return this.tree.isTooUncertain;
   }
