@@ -127,6 +127,8 @@ export class ConnectedCluster implements Cluster {
     const attributes = this.cache.attributes(inode) ?? (await this.askAttributes(inode));
     if (attributes.kind === 'directory') throw new HoldfastError('EISDIR', `inode ${inode} is a directory`);
     if (attributes.kind !== 'file') throw new HoldfastError('EINVAL', `inode ${inode} is a ${attributes.kind}, not a file`);
+    // Without a name it lives only for those who hold it; we may have let go of it a moment ago.
+    if (attributes.nlink === 0 && !this.files.isOpen(inode)) throw new HoldfastError('ESTALE', `inode ${inode} has been deleted`);
     return new Handle(this.core, this.files, this.files.acquire(attributes), this.access !== 'read');
   }
 

@@ -153,7 +153,7 @@ export class Handle implements FileHandle {
     const { recentChunks } = await core.session.call('sync', { inode: file.inode });
     if (recentChunks.length > 0) {
       file.writer.unsynced.noteLocations(recentChunks);
-      await file.writer.unsynced.sync([]);
+      await file.writer.unsynced.sync([], () => file.reader.chunks());
       await core.session.call('sync', {});
     }
     if (known) file.syncedVersion = known.dataVersion;

@@ -2,7 +2,7 @@
  * Reads one inode: committed extents from chunks, holes as zeros, written bytes that are not committed yet on top. Knows the extents as far as
  * they were asked for, until they are recalled.
  */
-import type { ChunkLocation, Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
+import type { ChunkId, ChunkLocation, Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { LEAF_SIZE_BYTES, MAX_EXTENTS_PER_PAGE } from '../protocol/limits.js';
 import type { ClientCore } from './core.js';
@@ -134,6 +134,12 @@ export class FileReader {
   async extents(start: number, end: number): Promise<Extent[]> {
     for (let attempt = 0; this.firstUnknown(start, end, attempt >= MAX_ATTEMPTS) !== null; attempt++) await this.know(start, end, false);
     return this.map.within(start, end);
+  }
+
+  /** The chunks the file consists of now, as the coordinator says. */
+  async chunks(): Promise<Set<ChunkId>> {
+    this.drop();
+    return new Set((await this.extents(0, Infinity)).map((extent) => extent.chunk));
   }
 
   private firstUnknown(start: number, end: number, isRelaxed: boolean): number | null {

@@ -210,7 +210,7 @@ export class FileWriter implements NewerBytes {
       await this.flush(true);
       return;
     }
-    await Promise.all([this.flush(true), this.unsynced.sync(this.pendingChunks())]);
+    await Promise.all([this.flush(true), this.unsynced.sync(this.pendingChunks(), () => this.reader.chunks())]);
     await this.core.session.call('sync', {});
   }
 

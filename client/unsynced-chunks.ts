@@ -35,9 +35,10 @@ export class UnsyncedChunks {
   /**
    * Makes all of them stable at every node that is there, and at as many as P1 wants.
    * @param pending chunks whose bytes are still here
+   * @param referenced which chunks the file consists of now, asked when some cannot be found: overwritten ones may be deleted already
    * @throws {HoldfastError} EIO when a chunk cannot be made stable at enough nodes; then nothing is forgotten
    */
-  async sync(pending: Iterable<PendingChunk>): Promise<void> {
+  async sync(pending: Iterable<PendingChunk>, referenced: () => Promise<ReadonlySet<ChunkId>>): Promise<void> {
     const asked = this.chunks;
     if (asked.size === 0) return;
     this.chunks = new Map();
@@ -45,7 +46,7 @@ export class UnsyncedChunks {
       const stable = await this.askNodes(asked);
       const wanted = Math.max(1, Math.min(this.core.volume.copies, 2, this.core.pool.writableCount));
       const short = [...asked.keys()].filter((chunk) => (stable.get(chunk)?.length ?? 0) < wanted);
-      if (short.length > 0) await this.rescue(short, asked, stable, wanted, pending);
+      if (short.length > 0) await this.rescue(short, asked, stable, wanted, pending, referenced);
     } catch (error) {
       for (const [chunk, nodes] of asked) this.add(chunk, nodes);
       throw error;
@@ -98,7 +99,6 @@ export class UnsyncedChunks {
       if (!peer || !contact || contact.state === 'down' || contact.state === 'removed') return new Set(chunks);
       try {
         const { missing } = await peer.sync(chunks, { permit: session.permit, timeoutMs: SYNC_TIMEOUT_MS });
-        for (const chunk of missing) this.report(chunk, node);
         return new Set(missing);
       } catch (error) {
         if (isCode(error, 'PERMIT_EXPIRED')) await session.renewPermit();
@@ -121,11 +121,15 @@ export class UnsyncedChunks {
     stable: ReadonlyMap<ChunkId, readonly NodeId[]>,
     wanted: number,
     pending: Iterable<PendingChunk>,
+    referenced: () => Promise<ReadonlySet<ChunkId>>,
   ): Promise<void> {
     const here = new Map<ChunkId, PendingChunk>();
     for (const chunk of pending) here.set(chunk.id, chunk);
     const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
+    const inFile = short.every((id) => here.has(id)) ? undefined : await referenced();
     for (const id of short) {
+      if (!here.has(id) && !inFile?.has(id)) continue;
+      for (const node of asked.get(id) ?? []) if (!stable.get(id)?.includes(node)) this.report(id, node);
       const parts = here.get(id)?.parts ?? (await this.fetch(id, asked.get(id) ?? []));
       const receipts: PendingChunk['receipts'] = new Map();
       await this.core.uploader.upload([{ id, parts, receipts }], { durable: true, untilMs });
