@@ -3,9 +3,8 @@
  * everything comes in, so a simulation can run and crash it.
  */
 import { createHmac } from 'node:crypto';
-import type { ClusterStatus } from '../protocol/admin-calls.js';
 import type { Accept } from '../protocol/call.js';
-import { DEFAULT_VOLUME_NAME, type InodeId, ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
+import { DEFAULT_VOLUME_NAME, type InodeId, type NodeContact, ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
 import { type Environment, type Timer, timestamp } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import {
@@ -23,10 +22,13 @@ import { FileTree } from './file-tree.js';
 import { Journal, recoverJournal } from './journal.js';
 import type { JournalStorage } from './journal-storage.js';
 import { Locks } from './locks.js';
+import { MetadataCopies } from './metadata-copies.js';
+import type { MetadataPeer } from './metadata-peer.js';
 import type { MetadataStore } from './metadata-store.js';
 import type { ChunkKeeper, ClusterContext, ClusterKeeper, CreateClusterKeeper } from './ports.js';
 import { Recall } from './recall.js';
 import { Sessions } from './sessions.js';
+import { takeRows } from './snapshot.js';
 import { numberSetting, State } from './state.js';
 import { Users } from './users.js';
 import { Xattrs } from './xattrs.js';
@@ -67,6 +69,9 @@ export interface CoordinatorParts {
   /** Something happened after which the process must end; a restart recovers. */
   readonly onFatal: (error: Error) => void;
   readonly url?: () => string;
+  /** How many nodes keep a copy of the metadata (default 0), and how to talk to one. */
+  readonly metadataCopies?: number;
+  readonly metadataPeer?: (contact: NodeContact) => MetadataPeer;
   /** Snapshot of all metadata to a file, and pages of it. */
   readonly backup?: (coordinator: Coordinator) => Promise<{ sizeBytes: number; sequence: number; sha256: string }>;
   readonly readBackup?: (offset: number) => Promise<{ data: Buffer; isLast: boolean }>;
@@ -99,8 +104,7 @@ export class Coordinator {
   private startWait: Promise<void> | undefined;
   private timers: Timer[] = [];
   private isStopped = false;
-  /** Tells how far the metadata copies are; set by whoever keeps them. */
-  copiesStatus: (() => ClusterStatus['metadata']['copies']) | undefined;
+  private copies: MetadataCopies | undefined;
 
   /**
    * Loads everything, begins a new epoch, durably, and returns a coordinator that accepts connections.
@@ -182,7 +186,7 @@ export class Coordinator {
       written: () => (journal.isWritten ? undefined : journal.written()),
       acknowledged: () => (this.options.syncAlways ? journal.synced() : journal.isWritten ? undefined : journal.written()),
       synced: () => journal.synced(),
-      metadataCopies: () => this.copiesStatus?.().filter((copy) => copy.isCurrent).length ?? 0,
+      metadataCopies: () => this.copies?.status().filter((copy) => copy.isCurrent).length ?? 0,
       changesAllowed: () => this.startWait,
       isFull: () => journal.isFull || this.checkpointer.isFull,
       reap: (inodes) => this.reap(inodes),
@@ -259,7 +263,7 @@ export class Coordinator {
       metadataStatus: () => ({
         sequence: journal.sequence,
         bytes: parts.store.sizeBytes + journal.sizeBytes,
-        copies: this.copiesStatus?.() ?? [],
+        copies: this.copies?.status() ?? [],
         isDiskFull: journal.isFull || this.checkpointer.isFull,
       }),
       connectedClients: () => this.sessions.connectedCount,
@@ -289,6 +293,7 @@ export class Coordinator {
     this.journal.start();
     this.checkpointer.start();
     this.keeper.start();
+    this.startCopies();
     for (const [inode, orphan] of this.state.table('orphans').all()) if (orphan.holders.length === 0) this.reaping.add(inode);
     if (this.reaping.size > 0) this.reapSoon();
     const forget = (): void => {
@@ -296,6 +301,22 @@ export class Coordinator {
       this.timers = [this.environment.setTimer(FORGET_RECENT_AFTER_S * 1000, forget)];
     };
     forget();
+  }
+
+  private startCopies(): void {
+    const { environment, parts, journal, state } = this;
+    if (!parts.metadataPeer || !parts.metadataCopies) return;
+    this.copies = new MetadataCopies({
+      environment,
+      wanted: parts.metadataCopies,
+      cluster: parts.cluster,
+      epoch: this.epoch,
+      contacts: () => this.keeper.contacts(),
+      peer: parts.metadataPeer,
+      take: () => ({ rows: takeRows(state), sequence: journal.sequence }),
+    });
+    journal.copies = this.copies;
+    this.copies.start();
   }
 
   /** Nobody knows any more who cached what; clients that have not noticed the restart serve from their caches until their leases end. */
@@ -356,6 +377,7 @@ export class Coordinator {
     await this.checkpointer.stop();
     await this.checkpointer.run();
     await this.journal.stop();
+    this.copies?.stop();
     await this.parts.store.close();
   }
 
@@ -364,6 +386,7 @@ export class Coordinator {
     this.isStopped = true;
     this.journal.abandon();
     this.checkpointer.abandon();
+    this.copies?.stop();
     this.sessions.stop();
     for (const timer of this.timers) timer.cancel();
   }

@@ -10,11 +10,12 @@ import { HoldfastError } from '../protocol/errors.js';
 import { listen } from '../protocol/socket.js';
 import { BackupFile } from './backup.js';
 import { createClusterKeeper } from './cluster-keeper.js';
-import { Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { accessKeyOf, Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { type DataDirectory, damagedMessage, openDataDirectory, writeDurably } from './data-directory.js';
 import { Database } from './database.js';
 import { JournalDamaged } from './journal.js';
 import { JournalFiles } from './journal-files.js';
+import { coordinatorPermit, HttpMetadataPeer } from './metadata-peer.js';
 import { StoreDamaged } from './metadata-store.js';
 
 export interface ServerOptions {
@@ -25,7 +26,9 @@ export interface ServerOptions {
   /** Allows addresses beyond this machine without TLS. */
   readonly isInsecureAllowed?: boolean;
   readonly tls?: { readonly key: string; readonly cert: string };
-  /** Nodes that keep a copy of the metadata. */
+  /** Certificates to trust when calling nodes, PEM. */
+  readonly ca?: string;
+  /** Nodes that keep a copy of the metadata; default 2. */
   readonly metadataCopies?: number;
   readonly coordinator?: Partial<CoordinatorOptions>;
   /** The process must end with a failure; the next start recovers. */
@@ -101,6 +104,7 @@ async function startCore(options: ServerOptions, environment: Environment, direc
       log: (message, facts) => environment.log('info', message, facts),
     });
     const journalStorage = await JournalFiles.open(directory.journalDirectory);
+    const permit = coordinatorPermit(accessKeyOf(directory.nodeToken, directory.cluster), directory.cluster);
     const backups = new BackupFile(directory.path);
     const coordinator = await Coordinator.start({
       environment,
@@ -113,6 +117,8 @@ async function startCore(options: ServerOptions, environment: Environment, direc
       nodeToken: directory.nodeToken,
       onFatal: options.onFatal ?? (() => {}),
       url: () => url,
+      metadataCopies: options.metadataCopies ?? 2,
+      metadataPeer: (contact) => new HttpMetadataPeer(contact.url, permit, options.ca),
       backup: (running) => backups.take(running),
       readBackup: (offset) => backups.read(offset),
     });
