@@ -18,6 +18,8 @@ import type { Change } from './rows.js';
 import { writeSnapshot } from './snapshot.js';
 
 const SILENT_MS = 400;
+/** Records nobody waits for are sent this long after the first of them. */
+const GATHER_MS = 100;
 const REPLACE_AFTER_MS = 5000;
 const LOOK_INTERVAL_MS = 1000;
 /** A stream this long (or twice its snapshot) is replaced by a new snapshot, or one that is this far behind is begun anew. */
@@ -53,6 +55,7 @@ class CopyStream {
   private retryMs = FIRST_RETRY_MS;
   private waiting: { sequence: number; resolve: () => void }[] = [];
   private isRunning = false;
+  private gathering: Timer | undefined;
 
   constructor(
     readonly contact: NodeContact,
@@ -67,7 +70,11 @@ class CopyStream {
     if (!this.file || sequence < this.file.firstSequence) return;
     this.pending.push({ bytes, sequence });
     this.pendingBytes += bytes.length;
-    this.run();
+    // Nobody waits for it: one write and sync there for everything of a moment, not one for each record.
+    this.gathering ??= this.ports.environment.setTimer(GATHER_MS, () => {
+      this.gathering = undefined;
+      this.run();
+    });
   }
 
   /** Resolves when the copy has the record, or has been silent for too long; undefined = nothing to wait for. */
@@ -85,10 +92,12 @@ class CopyStream {
           resolve();
         },
       });
+      this.run();
     });
   }
 
   end(): void {
+    this.gathering?.cancel();
     this.isEnded = true;
     this.isCurrent = false;
     for (const one of this.waiting.splice(0)) one.resolve();
@@ -102,7 +111,7 @@ class CopyStream {
       () => {
         this.isRunning = false;
         this.retryMs = FIRST_RETRY_MS;
-        if (this.pending.length > 0) this.run();
+        if (this.pending.length > 0 && (this.waiting.length > 0 || !this.gathering)) this.run();
       },
       (error: unknown) => {
         this.isRunning = false;
@@ -125,6 +134,8 @@ class CopyStream {
   private async send(): Promise<void> {
     const limitBytes = Math.max(MAX_STREAM_BYTES, 2 * this.snapshotBytes);
     if (!this.file || this.file.sizeBytes > limitBytes || this.pendingBytes > limitBytes) await this.begin();
+    this.gathering?.cancel();
+    this.gathering = undefined;
     while (this.pending.length > 0 && !this.isEnded) {
       const file = this.file as { name: string; sizeBytes: number };
       let sizeBytes = 0;
@@ -139,6 +150,8 @@ class CopyStream {
       this.pending.splice(0, count);
       this.pendingBytes -= sizeBytes;
       this.reached((batch.at(-1) as { sequence: number }).sequence);
+      // What came meanwhile may gather, unless it is waited for or much.
+      if (this.waiting.length === 0 && this.pendingBytes < MAX_APPEND_BYTES) break;
     }
   }
 
