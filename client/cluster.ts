@@ -40,6 +40,8 @@ export class ConnectedCluster implements Cluster {
   private readonly changeListeners: ChangeListener[] = [];
   private readonly connectionListeners: ((isConnected: boolean, reason: string) => void)[] = [];
   private cacheNumber = 0;
+  /** Losses of acknowledged changes that syncTree has told of. */
+  private seenLosses = 0;
   private isClosed = false;
 
   private constructor(
@@ -161,6 +163,10 @@ export class ConnectedCluster implements Cluster {
 
   async syncTree(): Promise<void> {
     await this.session.call('sync', {});
+    const { losses } = this.session;
+    if (losses === this.seenLosses) return;
+    this.seenLosses = losses;
+    throw new HoldfastError('EIO', 'the coordinator lost power and with it changes of the file tree that were not synced yet');
   }
 
   onChanged(listener: ChangeListener): void {

@@ -11,6 +11,8 @@ export class Handle implements FileHandle {
   private readonly position = new ReadPosition();
   /** Losses of data this handle has told its user of. */
   private seenLost: number;
+  /** Losses of acknowledged changes at the coordinator this handle has told its user of. */
+  private seenLosses: number;
   private isReleased = false;
 
   constructor(
@@ -20,6 +22,7 @@ export class Handle implements FileHandle {
     private readonly mayWrite: boolean,
   ) {
     this.seenLost = file.writer.lost?.number ?? 0;
+    this.seenLosses = core.session.losses;
   }
 
   get inode(): InodeId {
@@ -62,6 +65,15 @@ export class Handle implements FileHandle {
       this.file.syncedVersion = writer.committedVersion;
     } else await this.syncClean();
     this.tellLoss();
+    // Asked last: the sync itself may have been answered by a coordinator that came back without what it had acknowledged before.
+    const { losses } = this.core.session;
+    if (losses > this.seenLosses) {
+      this.seenLosses = losses;
+      throw new HoldfastError(
+        'EIO',
+        'the coordinator lost power and with it changes that were not synced yet; check the file and write it again',
+      );
+    }
   }
 
   async truncate(sizeBytes: number): Promise<void> {

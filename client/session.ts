@@ -60,6 +60,10 @@ export class Session {
   permit = '';
   readonly outageTimeoutMs: number;
   private secret: string;
+  /** Counts the times the coordinator came back without changes it had acknowledged to us (it lost power before they were stable). */
+  losses = 0;
+  /** Highest number of a change that was acknowledged. */
+  private acknowledged = 0;
   private isKnown = false;
   private leaseUntilMs = Number.NEGATIVE_INFINITY;
   private nextRequest = 1;
@@ -164,7 +168,10 @@ export class Session {
       try {
         const leftMs = untilMs - environment.monotonicMs();
         const reply = await connection.call(frame, Math.max(1000, Math.min(leftMs, DEFAULT_CALL_TIMEOUT_MS)));
-        if (request !== undefined) this.unanswered.delete(request);
+        if (request !== undefined) {
+          this.unanswered.delete(request);
+          if (sentIn === this.number && request > this.acknowledged) this.acknowledged = request;
+        }
         return reply as ReplyOf<ClientCalls, M>;
       } catch (error) {
         const mayRepeat = isCode(error, 'UNREACHABLE', 'DEADLINE', 'NOT_READY', 'OVERLOADED');
@@ -198,6 +205,10 @@ export class Session {
       this.lose();
       throw new HoldfastError('UNREACHABLE', 'the coordinator has forgotten this session; a new one is started');
     }
+    if (welcome.lastRequest !== undefined && welcome.lastRequest < this.acknowledged) {
+      this.losses++;
+      this.acknowledged = welcome.lastRequest;
+    }
     this.isKnown = true;
     this.welcome = welcome;
     this.permit = welcome.permit;
@@ -213,6 +224,8 @@ export class Session {
     this.isKnown = false;
     this.secret = this.environment.randomBytes(32).toString('hex');
     this.nextRequest = 1;
+    this.acknowledged = 0;
+    this.losses++;
     this.unanswered.clear();
     this.endLease();
     this.listener.lost();

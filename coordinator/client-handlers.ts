@@ -107,6 +107,7 @@ export class ClientHandlers {
       epoch: ports.epoch,
       client,
       resumed,
+      lastRequest: Math.max(0, ...[...this.ports.state.table('replies').of(session.client).keys()].map(Number)),
       volume,
       access,
       user,

@@ -54,6 +54,11 @@ export interface Welcome {
   readonly client: string;
   /** False when the coordinator knew no session of this client (first connect, or forgotten): nothing cached or locked before counts. */
   readonly resumed: boolean;
+  /**
+   * Highest number of a change of this session that was applied (0 = none). Lower than one the client has an acknowledgement for: the coordinator
+   * lost power and with it changes that were acknowledged but not yet on stable storage.
+   */
+  readonly lastRequest?: number;
   readonly volume: VolumeSettings;
   readonly access: 'read' | 'write' | 'admin';
   readonly user: string;
