@@ -32,7 +32,10 @@ function header(state: State, columns: number): Row {
     const path = fileOf(state)?.head.path ?? state.files.file.name;
     left.push('  Files > ', truncateMiddle(escapeControl(path), Math.max(10, columns - 50)));
   } else if (head) {
-    left.push(`  ${escapeControl(head.cluster)}`, isWide ? `   ${state.link.url}` : '');
+    left.push(
+      `  ${/^[0-9a-f]{32}$/.test(head.cluster) ? head.cluster.slice(0, 8) : escapeControl(head.cluster)}`,
+      isWide ? `   ${state.link.url}` : '',
+    );
     left.push(`   up ${duration(head.upMs + Math.max(0, state.nowMs - (state.topics.overview?.receivedAtMs ?? state.nowMs)))}`);
     const volume = head.volumes.find((one) => one.name === volumeOf(state));
     if (volume && isWide) left.push(`   goal ${volume.copies} copies`);

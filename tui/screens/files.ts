@@ -95,7 +95,7 @@ export function drawFiles(state: State, columns: number, height: number): Row[] 
     );
   }
   const range = head.matching > shown.length ? `${count(top + 1)}-${count(top + shown.length)} of ` : '';
-  const title = `${truncateMiddle(filesTitle(state), Math.max(10, columns - 50))}   ${range}${count(head.matching)}${head.matching < head.total ? ` matching of ${count(head.total)}` : ''} entries`;
+  const title = `${truncateMiddle(filesTitle(state), Math.max(10, columns - 50))}   ${range}${count(head.matching)}${head.matching < head.total ? ` matching of ${count(head.total)}` : ''} ${head.matching === 1 ? 'entry' : 'entries'}`;
   return block(panel(title, rows, columns, height, { glyphs, isFocused: true }), columns, height);
 }
 
