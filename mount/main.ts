@@ -144,7 +144,11 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
       return cluster;
     } catch (error) {
       if (error instanceof Refusal) throw error;
-      if (isCode(error, 'UNAUTHORIZED', 'FORBIDDEN', 'EACCES', 'EPERM'))
+      if (isCode(error, 'FORBIDDEN', 'EACCES', 'EPERM'))
+        throw new Refusal(
+          `the coordinator at ${options.coordinator} does not allow this with the token in ${options.tokenFile}: ${error.message}`,
+        );
+      if (isCode(error, 'UNAUTHORIZED'))
         throw new Refusal(`the coordinator at ${options.coordinator} refused the token in ${options.tokenFile}: ${error.message}`);
       if (isCode(error, 'PROTOCOL_VERSION', 'WRONG_CLUSTER', 'BAD_MESSAGE'))
         throw new Refusal(`this mount and the coordinator at ${options.coordinator} do not fit together: ${error.message}`);

@@ -42,6 +42,8 @@ async function until(what: string, isDone: () => boolean, timeoutMs = START_TIME
 /** A process that serves a mount; its output is kept for the error message. */
 export class MountProcess {
   readonly #child: ChildProcess;
+  /** What is mounted there is ours to take away. */
+  #hasMounted = false;
   output = '';
   exitCode: number | null | undefined;
 
@@ -68,6 +70,7 @@ export class MountProcess {
       if (this.exitCode !== undefined) throw new Error(`the mount ended with ${this.exitCode}: ${this.output}`);
       return isMounted(this.mountpoint) && /mounted/.test(this.output);
     });
+    this.#hasMounted = true;
   }
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
@@ -85,7 +88,7 @@ export class MountProcess {
       this.signal('SIGKILL');
       await this.ended(10_000);
     } finally {
-      if (isMounted(this.mountpoint)) execFileSync('fusermount3', ['-uz', this.mountpoint]);
+      if (this.#hasMounted && isMounted(this.mountpoint)) execFileSync('fusermount3', ['-uz', this.mountpoint]);
     }
   }
 }
