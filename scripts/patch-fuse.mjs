@@ -1,7 +1,7 @@
 // Applies scripts/fuse-native.patch to the FUSE binding and compiles it, once.
 //
-// The binding never sets libfuse's `use_ino`, and libfuse 3 has no mount option for it: without the patch every name of a
-// hard link shows another inode number. Run again, this does nothing until the patch, the binding or Node's ABI changes.
+// The patch hands the kernel's requests to JavaScript by inode (its head says why); the binding alone knows only paths. Run again, this
+// does nothing until the patch, the binding or Node's ABI changes.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
