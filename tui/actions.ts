@@ -35,16 +35,10 @@ export function localAction(state: State, verb: LocalVerb, name: string): Propos
   if (process === undefined && Object.keys(state.local).length > 0) {
     return { action, confirmation: none, refusal: `${name} is not a process of the cluster in ${state.options.stateDir}` };
   }
-  if (verb === 'start')
-    return {
-      action,
-      confirmation: none,
-      ...(process === 'running'
-        ? { refusal: `${name} runs already` }
-        : process === 'paused'
-          ? { refusal: `${name} is paused: Z lets it go on` }
-          : {}),
-    };
+  if (verb === 'start') {
+    // Whether it runs is for the script to say: what is known here may be a second old, and a process that just died must be startable.
+    return { action, confirmation: none, ...(process === 'paused' ? { refusal: `${name} is paused: Z lets it go on` } : {}) };
+  }
   if (verb === 'resume') return { action, confirmation: none };
   if (process === 'stopped') return { action, confirmation: none, refusal: `${name} does not run` };
   const words = { stop: 'stops', kill: 'kills', pause: 'pauses' }[verb];

@@ -253,14 +253,7 @@ export function overviewKey(state: State, key: string): Step | null {
       }
       return openEvent(state, lists.events[at]);
     case 'S':
-      return propose(
-        state,
-        localAction(
-          state,
-          'start',
-          state.link.kind === 'offline' && state.local.coordinator === 'stopped' ? 'coordinator' : (node?.name ?? 'coordinator'),
-        ),
-      );
+      return propose(state, localAction(state, 'start', state.link.kind === 'offline' ? 'coordinator' : (node?.name ?? 'coordinator')));
     case 'T':
       return node ? propose(state, localAction(state, 'stop', node.name)) : only(state);
     case 'D':
