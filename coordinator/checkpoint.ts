@@ -11,18 +11,21 @@
 import type { Environment, Timer } from '../protocol/environment.js';
 import type { Journal } from './journal.js';
 import type { JournalStorage } from './journal-storage.js';
-import { type MetadataStore, StoreFull } from './metadata-store.js';
+import { type MetadataStore, SaveCancelled, StoreFull } from './metadata-store.js';
 import type { AnyKey, Change, TableName } from './rows.js';
 import type { State } from './state.js';
 import type { Table } from './tables.js';
 
 const CHECKPOINT_INTERVAL_MS = 2000;
+/** A stop must not take long. */
+const MAX_ROWS_AT_STOP = 20_000;
 
 export class Checkpointer {
   private dirty = new Map<TableName, Set<AnyKey>>();
   private timer: Timer | undefined;
   private running: Promise<void> | undefined;
   private isStopped = false;
+  private isLast = false;
   /** True while the store has no room: the journal keeps everything meanwhile. */
   isFull = false;
 
@@ -55,11 +58,16 @@ export class Checkpointer {
       });
     });
   }
-  /** Ends the background work; a last `run` is the caller's. */
+  /** Ends the background work, with a last checkpoint if that is short; otherwise the next start replays the journal, which has everything. */
   async stop(): Promise<void> {
     this.isStopped = true;
     this.timer?.cancel();
     await this.running;
+    let count = 0;
+    for (const keys of this.dirty.values()) count += keys.size;
+    if (count > MAX_ROWS_AT_STOP) return;
+    this.isLast = true;
+    await this.run();
   }
   abandon(): void {
     this.isStopped = true;
@@ -88,7 +96,7 @@ export class Checkpointer {
     }
     try {
       await this.journal.syncedLocally();
-      await this.store.save(rows, sequence);
+      await this.store.save(rows, sequence, () => this.isStopped && !this.isLast);
       this.isFull = false;
       await this.storage.dropUpTo(sequence);
     } catch (error) {
@@ -98,7 +106,7 @@ export class Checkpointer {
         if (!this.isFull)
           this.environment.log('error', 'no space left for the metadata database: changes are refused until there is room again');
         this.isFull = true;
-      } else if (!this.isStopped) {
+      } else if (!this.isStopped && !(error instanceof SaveCancelled)) {
         this.environment.log('error', 'saving the metadata failed', { error: (error as Error).message });
         this.onFatal(error as Error);
       }

@@ -287,8 +287,8 @@ export class Coordinator {
   private async begin(): Promise<void> {
     // The epoch must be ours for good before anybody obeys it.
     await this.journal.syncedLocally();
-    // What was replayed goes to the store at once: old segments are then no longer needed.
-    await this.checkpointer.run();
+    // What was replayed goes to the store; nobody has to wait for that, the journal keeps it until then.
+    void this.checkpointer.run();
     if (this.state.table('sessions').size > 0) this.waitForOldCaches();
     this.journal.start();
     this.checkpointer.start();
@@ -375,7 +375,6 @@ export class Coordinator {
     this.sessions.stop();
     for (const timer of this.timers) timer.cancel();
     await this.checkpointer.stop();
-    await this.checkpointer.run();
     await this.journal.stop();
     this.copies?.stop();
     await this.parts.store.close();

@@ -7,7 +7,7 @@
 import { stat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import sqlite3 from 'sqlite3';
-import { type MetadataStore, type RowsByTable, StoreDamaged, StoreFull } from './metadata-store.js';
+import { type MetadataStore, type RowsByTable, SaveCancelled, StoreDamaged, StoreFull } from './metadata-store.js';
 import { type AnyKey, type TableName, tableKinds, tableNames } from './rows.js';
 
 /** Raised when the tables change; `migrations` brings older files up. */
@@ -119,32 +119,38 @@ export class Database implements MetadataStore {
     let count = 0;
     let sum = 0;
     for (;;) {
-      // One long text per page: handing over rows one by one costs more than reading them.
+      // One long text per page: handing over rows one by one costs more than reading them. JSON holds neither raw tabs nor raw newlines.
       const page: { text: string | null } = await this.get<{ text: string | null }>(
-        `SELECT json_group_array(json_array(key, row, crc)) AS text FROM (SELECT key, row, crc FROM "${name}" WHERE key > ? ORDER BY key LIMIT ${ROWS_PER_PAGE})`,
+        `SELECT group_concat(crc || char(9) || json_quote(key) || char(9) || row, char(10)) AS text
+         FROM (SELECT key, row, crc FROM "${name}" WHERE key > ? ORDER BY key LIMIT ${ROWS_PER_PAGE})`,
         after,
       );
-      const rows = JSON.parse(page.text ?? '[]') as [AnyKey, string, number][];
-      for (const [key, row, crc] of rows) {
+      const lines = page.text === null ? [] : page.text.split('\n');
+      for (const line of lines) {
+        const keyAt = line.indexOf('\t') + 1;
+        const rowAt = line.indexOf('\t', keyAt) + 1;
+        const crc = Number(line.slice(0, keyAt - 1));
+        const key = JSON.parse(line.slice(keyAt, rowAt - 1)) as AnyKey;
+        const row = line.slice(rowAt);
         if (rowCrc(key, row) !== crc)
           throw new StoreDamaged(`${this.file} is damaged: row ${key} of "${name}" does not match its checksum`);
         sum += crc & CRC_MASK;
         apply(name, key, JSON.parse(row));
+        after = key;
       }
-      count += rows.length;
-      if (rows.length < ROWS_PER_PAGE) break;
-      after = (rows.at(-1) as [AnyKey, string, number])[0];
+      count += lines.length;
+      if (lines.length < ROWS_PER_PAGE) break;
     }
     const expected = this.sums[name] ?? { count: 0, sum: 0 };
     if (count !== expected.count || sum !== expected.sum)
       throw new StoreDamaged(`${this.file} is damaged: "${name}" holds ${count} rows that are not the ${expected.count} it should hold`);
   }
 
-  async save(rows: RowsByTable, appliedSequence: number): Promise<void> {
+  async save(rows: RowsByTable, appliedSequence: number, isCancelled: () => boolean = () => false): Promise<void> {
     const sums: Sums = { ...this.sums };
     try {
       await this.exec('BEGIN IMMEDIATE');
-      for (const [name, changed] of rows) sums[name] = await this.saveTable(name, changed);
+      for (const [name, changed] of rows) sums[name] = await this.saveTable(name, changed, isCancelled);
       await this.run(`UPDATE meta SET value = ? WHERE key = 'appliedSequence'`, String(appliedSequence));
       await this.run(`UPDATE meta SET value = ? WHERE key = 'sums'`, JSON.stringify(sums));
       await this.exec('COMMIT');
@@ -157,10 +163,11 @@ export class Database implements MetadataStore {
     await this.measure();
   }
 
-  private async saveTable(name: TableName, changed: ReadonlyMap<AnyKey, unknown>): Promise<TableSum> {
+  private async saveTable(name: TableName, changed: ReadonlyMap<AnyKey, unknown>, isCancelled: () => boolean): Promise<TableSum> {
     const total = { ...(this.sums[name] ?? { count: 0, sum: 0 }) };
     let page: [AnyKey, string | null, number][] = [];
     const flush = async (): Promise<void> => {
+      if (isCancelled()) throw new SaveCancelled('given up');
       const json = JSON.stringify(page);
       const before = await this.get<{ count: number; sum: number | null }>(
         `SELECT count(*) AS count, sum(crc & ${CRC_MASK}) AS sum FROM "${name}" WHERE key IN (SELECT json_extract(value, '$[0]') FROM json_each(?))`,

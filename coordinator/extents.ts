@@ -48,6 +48,7 @@ export function copiedExtents(
   limit: number,
 ): { copies: Extent[] /** Source offset up to which everything is covered by `copies`. */; reached: number } {
   const copies: Extent[] = [];
+  if (end <= start) return { copies, reached: start };
   for (let i = firstReaching(extents, start); i < extents.length; i++) {
     const extent = extents[i] as Extent;
     if (extent.offset >= end) break;

@@ -12,13 +12,22 @@ export class StoreFull extends Error {
   override readonly name = 'StoreFull';
 }
 
+/** The save was given up on request; nothing was saved. */
+export class SaveCancelled extends Error {
+  override readonly name = 'SaveCancelled';
+}
+
 export type RowsByTable = ReadonlyMap<TableName, ReadonlyMap<AnyKey, unknown>>;
 
 export interface MetadataStore {
   /** @returns the sequence of the last journal record whose changes are in the rows; 0 for a new store. @throws {StoreDamaged} */
   load(apply: (table: TableName, key: AnyKey, row: unknown) => void): Promise<number>;
-  /** Rows to write (null or undefined = remove), and the sequence they are as of. @throws {StoreFull} */
-  save(rows: RowsByTable, appliedSequence: number): Promise<void>;
+  /**
+   * Rows to write (null or undefined = remove), and the sequence they are as of.
+   * @param isCancelled asked now and then; true = give up, leaving everything as it was
+   * @throws {StoreFull} @throws {SaveCancelled}
+   */
+  save(rows: RowsByTable, appliedSequence: number, isCancelled?: () => boolean): Promise<void>;
   close(): Promise<void>;
   /** Bytes on disk. */
   readonly sizeBytes: number;
