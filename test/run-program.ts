@@ -14,6 +14,8 @@ export interface Ended {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly input?: string | Buffer;
+  /** Standard input that is sent later. */
+  readonly inputWhen?: Promise<string>;
   readonly timeoutMs?: number;
   /** Called with all of stdout so far; returning a signal sends it. */
   readonly onOutput?: (stdout: string) => NodeJS.Signals | undefined;
@@ -47,7 +49,12 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       resolve({ code, stdout, stderr });
     });
     child.stdin.on('error', () => {}); // It may end without reading everything.
-    child.stdin.end(options.input ?? '');
+    if (options.inputWhen)
+      void options.inputWhen.then(
+        (input) => child.stdin.end(input),
+        () => child.stdin.end(),
+      );
+    else child.stdin.end(options.input ?? '');
   });
 }
 

@@ -2,33 +2,29 @@
  * The other programs inside `holdfast`: coordinator, node, mount, tui. Each parses its own arguments; here the cluster they mean is filled in, so
  * that --state works for all of them. Loaded only when asked for: a mount never loads Ink, a status never loads SQLite.
  */
-import { CliError, EXIT } from './exit-codes.js';
 import { findTarget } from './target.js';
 
-type Front = (argv: string[]) => unknown;
-const files = {
-  coordinator: { file: '../../coordinator/main.js', front: 'runCoordinator' },
-  node: { file: '../../node/main.js', front: 'runNode' },
-  mount: { file: '../../mount/main.js', front: 'runMount' },
-  tui: { file: '../../tui/main.js', front: 'runTui' },
-  recover: { file: '../../coordinator/recover.js', front: 'runRecover' },
-  restore: { file: '../../coordinator/backup.js', front: 'runRestore' },
-} as const;
-export type Part = keyof typeof files;
+type Front = (argv: readonly string[]) => Promise<number>;
+const fronts = {
+  coordinator: async () => (await import('../../coordinator/main.js')).runCoordinator,
+  node: async () => (await import('../../node/main.js')).runNode,
+  mount: async () => (await import('../../mount/main.js')).runMount,
+  tui: async () => (await import('../../tui/main.js')).runTui,
+  recover: async () => (await import('../../coordinator/recover.js')).runRecover,
+  restore: async () => (await import('../../coordinator/backup.js')).runRestore,
+} satisfies Record<string, () => Promise<Front>>;
+export type Part = keyof typeof fronts;
 
-export async function runPart(part: Part, argv: string[]): Promise<void> {
-  const { file, front } = files[part];
-  const module = (await import(file)) as Record<string, Front>;
-  const run = module[front];
-  if (!run) throw new CliError(`this build has no ${part}`, EXIT.error, 'INTERNAL');
-  const code = await run(argv);
-  if (typeof code === 'number') process.exitCode = code;
+/** Runs one to its end, and ends this program with its exit code: nothing it left open may keep the program alive. */
+export async function runPart(part: Part, argv: readonly string[]): Promise<never> {
+  const run = await fronts[part]();
+  process.exit(await run(argv));
 }
 
 /** `holdfast node --data ...` is the program; `holdfast node ls` asks about nodes. */
 export function isPart(argv: readonly string[]): Part | undefined {
   const [name = '', first = ''] = argv;
-  if (!Object.hasOwn(files, name)) return undefined;
+  if (!Object.hasOwn(fronts, name)) return undefined;
   if (name === 'node' && !first.startsWith('-')) return undefined;
   return name as Part;
 }

@@ -165,23 +165,30 @@ export async function mkdir(context: Context, options: { parents?: boolean }, pa
   }
 }
 
-/** A directory and everything above it that is missing. */
+/** A directory and everything above it that is missing. Several may do this at once: who comes second finds what the first has made. */
 export async function makeDirectories(cluster: Cluster, path: string): Promise<InodeAttributes> {
-  let here = await cluster.tree.getAttributes(cluster.tree.root);
+  const { tree } = cluster;
+  let here = await tree.getAttributes(tree.root);
   let walked = '';
   for (const name of path.split('/').filter((part) => part !== '')) {
     walked += `/${name}`;
-    const there = await at(walked, cluster.tree.lookup(here.inode, name));
-    if (there && there.kind !== 'directory') throw new HoldfastError('ENOTDIR', printable(walked));
-    here =
-      there ??
-      (await at(walked, cluster.tree.create({ parent: here.inode, name, kind: 'directory', mode: 0o755, as: me(), exclusive: false })))
-        .attributes;
+    const parent = here.inode;
+    const make = async (): Promise<InodeAttributes> => {
+      try {
+        return (await tree.create({ parent, name, kind: 'directory', mode: 0o755, as: me(), exclusive: false })).attributes;
+      } catch (error) {
+        const made = isCode(error, 'EEXIST') ? await tree.lookup(parent, name) : null;
+        if (!made) throw error;
+        return made;
+      }
+    };
+    here = (await at(walked, tree.lookup(parent, name))) ?? (await at(walked, make()));
+    if (here.kind !== 'directory') throw new HoldfastError('ENOTDIR', printable(walked));
   }
   return here;
 }
 
-export async function move(context: Context, options: { noReplace?: boolean }, from: string, to: string): Promise<void> {
+export async function move(context: Context, options: { replace?: boolean }, from: string, to: string): Promise<void> {
   const cluster = await context.cluster();
   const source = context.path(from);
   const attributes = await at(source, cluster.tree.resolve(source));
@@ -193,7 +200,7 @@ export async function move(context: Context, options: { noReplace?: boolean }, f
     await at(parentOf(source), cluster.tree.resolve(parentOf(source))),
     await at(parentOf(target), cluster.tree.resolve(parentOf(target))),
   ];
-  const how = options.noReplace ? 'noreplace' : 'replace';
+  const how = options.replace === false ? 'noreplace' : 'replace';
   await at(
     target,
     cluster.tree.rename({ parent: fromParent.inode, name: nameOf(source) }, { parent: toParent.inode, name: nameOf(target) }, how, me()),
