@@ -18,6 +18,7 @@ export const CHUNK_SIZE_BYTES = LEAF_SIZE_BYTES;
 export const ADMIN_TOKEN = 'a'.repeat(64);
 export const NODE_TOKEN = 'b'.repeat(64);
 
+export const MOST_FOR_A_START_MS = 5000;
 const urlOf = (node: SimNode): string => `http://${node.name}:7000`;
 const sizeOf = (parts: readonly Buffer[]): number => parts.reduce((sum, part) => sum + part.length, 0);
 
@@ -37,8 +38,11 @@ export class SimNode {
     this.disk = new ChunkDisk(cluster.world, capacityBytes);
   }
 
+  /** A start that is cut short by a kill has no end of its own. */
   async start(): Promise<void> {
-    if (this.process.isAlive) return;
+    if (!this.process.isAlive) await this.cluster.within(MOST_FOR_A_START_MS, this.begin());
+  }
+  private async begin(): Promise<void> {
     const { cluster } = this;
     const environment = this.process.start();
     const { incarnation } = this.process;
