@@ -93,7 +93,7 @@ const chunkOf = (text: string): UploadChunk & { payload: Buffer } => {
   return { id, parts: [header, payload], receipts: new Map(), payload };
 };
 function behave(behaviours: Partial<Record<NodeId, Behaviour>>): void {
-  for (const [node, behaviour] of Object.entries(behaviours)) nodes.get(Number(node))!.behaviour = behaviour;
+  for (const [node, behaviour] of Object.entries(behaviours)) nodes.get(Number(node))!.behaviour = behaviour ?? 'good';
 }
 /** Runs a promise to its end on the simulated clock; tells how long it took. */
 async function run<T>(promise: Promise<T>): Promise<{ value?: T; error?: HoldfastError; tookMs: number }> {

@@ -84,6 +84,7 @@ export class Handle implements FileHandle {
     if (writer.isDirty) await this.told(writer.flush());
     const stamp = this.core.cache.stamp();
     const { attributes } = await this.core.session.call('truncate', { inode: this.inode, sizeBytes });
+    writer.willReplace();
     this.core.cache.putAttributes(stamp, attributes);
     reader.changed(stamp, attributes, (map) => map.cut(sizeBytes, Infinity));
   }

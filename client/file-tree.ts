@@ -1,6 +1,6 @@
 /** The file tree by inode: answers from the cache while it counts, otherwise asks the coordinator and keeps what it hears. */
 import type { InodeAttributes, InodeId } from '../protocol/entities.js';
-import { HoldfastError } from '../protocol/errors.js';
+import { HoldfastError, isCode } from '../protocol/errors.js';
 import { MAX_ENTRIES_PER_PAGE } from '../protocol/limits.js';
 import type { CreateRequest, DirectoryEntry, FileTree, Identity, TimeChange } from './api.js';
 import type { ClientCore } from './core.js';
@@ -90,18 +90,31 @@ export class ClientFileTree implements FileTree {
     this.needWrite();
     const { cache, session } = this.core;
     const stamp = cache.stamp();
-    const { attributes, parent, isNew } = await session.call('create', { ...request });
+    const { attributes, parent, isNew } = await this.taking(request.parent, request.name, session.call('create', { ...request }));
     cache.putEntry(stamp, parent, request.name, attributes.inode);
     const kept = this.keep(stamp, attributes);
     if (isNew && attributes.kind === 'directory') cache.putEntries(stamp, attributes, [], true);
     return { attributes: kept, isNew };
   }
 
+  /**
+   * A refusal overtakes the reply to an earlier change that waits for the journal: when a name is taken, what the cache says of it (absent) is
+   * older, even when it was this client that made it.
+   */
+  private async taking<T>(parent: InodeId, name: string, call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      if (isCode(error, 'EEXIST')) this.core.cache.forgetEntry(parent, name);
+      throw error;
+    }
+  }
+
   async link(inode: InodeId, parent: InodeId, name: string): Promise<InodeAttributes> {
     this.needWrite();
     const { cache, session } = this.core;
     const stamp = cache.stamp();
-    const reply = await session.call('link', { inode, parent, name });
+    const reply = await this.taking(parent, name, session.call('link', { inode, parent, name }));
     cache.putEntry(stamp, reply.parent, name, inode);
     return this.keep(stamp, reply.attributes);
   }
@@ -135,6 +148,8 @@ export class ClientFileTree implements FileTree {
   ): Promise<void> {
     this.needWrite();
     const { cache, session } = this.core;
+    const source = cache.entry(from.parent, from.name);
+    if (how !== 'noreplace' && source && cache.entry(to.parent, to.name) !== null) await this.files.beforeReplacing(source);
     const stamp = cache.stamp();
     const target = cache.entry(to.parent, to.name);
     const keepReplacedOpen = how === 'replace' && this.mustKeep(target);

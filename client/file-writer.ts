@@ -51,6 +51,8 @@ export interface Cut {
   readonly spans: Span[];
   readonly heldBytes: number;
   readonly extentCount: number;
+  /** It takes the place of bytes that may have been synced: see FileWriter.replaces. */
+  readonly mustBeStable: boolean;
   state: 'uploading' | 'uploaded' | 'failed';
 }
 interface FlushWaiter {
@@ -75,6 +77,12 @@ export class FileWriter implements NewerBytes {
   /** The commit that reaches this cut is answered only when it is on stable storage. */
   private durableThrough = 0;
   private isCommitting = false;
+  /**
+   * The bytes written now take the place of others that may have been synced. If all machines lost power between the commit and the moment the
+   * new chunks are stable, the file would have neither the old bytes nor the new ones (P7). So such chunks are made stable before their commit;
+   * bytes of a new file need not be: there is no older state to come back to.
+   */
+  private replaces = false;
   private failure: HoldfastError | undefined;
   private waiters: FlushWaiter[] = [];
   private uploadWaiters: FlushWaiter[] = [];
@@ -151,7 +159,10 @@ export class FileWriter implements NewerBytes {
         this.freeze(false);
         this.appendBase = at;
       }
-    } else if (this.appendBase !== null) this.freeze(false);
+    } else {
+      if (this.appendBase !== null) this.freeze(false);
+      if (!this.replaces && at < ((this.newest ?? committed())?.sizeBytes ?? 0)) this.replaces = true;
+    }
     if (this.overlay.isEmpty) this.dirtySinceMs = this.core.environment.monotonicMs();
     const heldBefore = this.overlay.heldBytes;
     this.overlay.write(at, data);
@@ -210,8 +221,18 @@ export class FileWriter implements NewerBytes {
       await this.flush(true);
       return;
     }
-    await Promise.all([this.flush(true), this.unsynced.sync(this.pendingChunks(), () => this.reader.chunks())]);
+    await Promise.all([this.flush(true), this.makeStable()]);
     await this.core.session.call('sync', {});
+  }
+
+  /** What was committed since the last sync is on stable storage at its nodes. */
+  makeStable(): Promise<void> {
+    return this.unsynced.sync(this.pendingChunks(), () => this.reader.chunks());
+  }
+
+  /** The file was cut: what is written until the next flush replaces what was there. */
+  willReplace(): void {
+    this.replaces = true;
   }
 
   /** Forgets written bytes at or beyond a size: the file is about to be cut there. */
@@ -231,6 +252,7 @@ export class FileWriter implements NewerBytes {
     this.appendBase = null;
     this.failure = undefined;
     this.mtime = undefined;
+    this.replaces = false;
     if (error && wasDirty) {
       this.lost = { error, number: (this.lost?.number ?? 0) + 1 };
       this.core.environment.log('error', 'written data could not be saved and is given up', { inode: this.inode, reason: error.message });
@@ -322,10 +344,11 @@ export class FileWriter implements NewerBytes {
       spans,
       heldBytes: keptBytes,
       extentCount: spans.length,
+      mustBeStable: this.replaces,
       state: 'uploading',
     };
     this.cuts.push(cut);
-    this.startUpload(cut, durable);
+    this.startUpload(cut, durable || cut.mustBeStable);
   }
 
   private startUpload(cut: Cut, durable: boolean): void {
@@ -368,7 +391,7 @@ export class FileWriter implements NewerBytes {
   /** Starts failed uploads again. */
   private retry(): void {
     this.failure = undefined;
-    for (const cut of this.cuts) if (cut.state === 'failed') this.startUpload(cut, false);
+    for (const cut of this.cuts) if (cut.state === 'failed') this.startUpload(cut, cut.mustBeStable);
   }
 
   private pump(): void {
@@ -415,6 +438,9 @@ export class FileWriter implements NewerBytes {
   }
 
   private async commit(batch: readonly Cut[], isDurable: boolean): Promise<void> {
+    const mustBeStable = batch.some((cut) => cut.mustBeStable);
+    // Chunks found at nodes already may be there in memory only.
+    if (mustBeStable && !this.unsynced.isEmpty) await this.makeStable();
     const stamp = this.core.cache.stamp();
     const [first] = batch;
     const last = batch[batch.length - 1]!;
@@ -429,14 +455,17 @@ export class FileWriter implements NewerBytes {
           chunk.receipts.clear();
           chunk.present = undefined;
         }
-        return this.uploadChunks(chunks, isDurable, untilMs, false);
+        return this.uploadChunks(chunks, isDurable || mustBeStable, untilMs, false);
       },
     });
     this.committed(batch, shiftedBy);
     this.newest = attributes;
     this.core.cache.putAttributes(stamp, attributes);
     this.reader.committed(stamp, attributes, extents);
-    if (!this.isDirty) this.mtime = undefined;
+    if (!this.isDirty) {
+      this.mtime = undefined;
+      this.replaces = false;
+    }
     this.settleWaiters(last.number, undefined);
   }
 
