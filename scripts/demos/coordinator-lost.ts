@@ -24,7 +24,17 @@ export const coordinatorLost: Demo = {
     stage.say('48 MiB and 50 small files written. The coordinator was killed and its whole data directory deleted');
     const fresh = join(cluster.stateDirectory, 'coordinator', 'recovered');
     const urls = cluster.nodeNames.map((name) => cluster.nodeUrl(name));
-    const recovered = await stage.holdfast('recover', '--from-nodes', ...urls, '--node-token-file', cluster.nodeTokenFile, '--data', fresh);
+    const recovered = await stage.holdfast(
+      'recover',
+      '--from-nodes',
+      ...urls,
+      '--cluster',
+      before.cluster,
+      '--node-token-file',
+      cluster.nodeTokenFile,
+      '--data',
+      fresh,
+    );
     stage.expect(recovered.code === 0, (recovered.stdout || recovered.stderr).trim().split('\n').slice(-1)[0] ?? '');
     await rename(fresh, cluster.coordinatorData);
     await cluster.startCoordinator();
