@@ -172,7 +172,7 @@ describe('files', () => {
 });
 
 describe('administration', () => {
-  it('drains a node, removes it and takes it back as a new one', async () => {
+  it('drains a node and takes the drain back', async () => {
     expect((await holdfast(['node', 'drain', 'n1', '--wait'])).code).toBe(0);
     const [status] = await json<{ nodes: { name: string; state: string; safeToRemove: boolean }[] }>('status');
     expect(status?.nodes.find((node) => node.name === 'n1')).toMatchObject({ state: 'draining', safeToRemove: true });
