@@ -67,7 +67,8 @@ export function judgeHealth(facts: HealthFacts): { health: Health; causes: Healt
   const usable = nodes.filter((node) => node.state === 'up');
 
   if (chunks.lost > 0) {
-    const hope = down.length > 0 ? `; they are back when ${listInWords(down.map((node) => node.name))} is back` : '';
+    const hope =
+      down.length > 0 ? `; readable again when ${listInWords(down.map((node) => node.name))} ${down.length === 1 ? 'is' : 'are'} back` : '';
     causes.push({
       code: 'CHUNKS_LOST',
       text: `${countOf(chunks.lost, 'chunk')} without a readable copy${hope}`,
