@@ -81,7 +81,7 @@ export class Keeper implements ClusterKeeper {
       ...{ environment, state, membership, receipts, pins, events, isSafeMode },
       graceMs: context.options.deletionGraceMs,
       isCopying: (chunk) => this.repair.isCopying(chunk),
-      written: () => context.written(),
+      synced: () => context.synced(),
     });
     const { collector } = this;
     this.repair = new Repair({
@@ -266,6 +266,8 @@ export class Keeper implements ClusterKeeper {
     const { name } = member;
     switch (member.liveness.presence) {
       case 'up':
+        // Heard again on the same connection: no inventory will tell the collector that it may go on there.
+        if (member.inventory === 'complete') this.collector.wake(member.id);
         if (before === 'suspect' || before === 'down')
           this.events.note({ level: 'info', kind: 'node.up', text: `node ${name} is heard again`, node: name });
         else

@@ -45,7 +45,8 @@ export interface CollectorContext {
   /** A copy of the chunk is under way. */
   isCopying(chunk: ChunkId): boolean;
   /** See ClusterContext. */
-  written(): Promise<void>;
+  /** Everything transacted so far is on stable storage. */
+  synced(): Promise<void>;
 }
 
 export interface Replica {
@@ -176,7 +177,7 @@ export class Collector {
     if (going.length === 0) return 0;
     for (const chunk of going) this.removing.add(chunk);
     try {
-      await this.context.written();
+      await this.context.synced();
       const answer = await this.remove(member, going, condemned.missing);
       if (!answer) return 0;
       const kept = new Set(answer.kept);
@@ -306,6 +307,9 @@ export class Collector {
       }),
     );
 
+    // What dropped the last references must be on stable storage first: after a loss of power the coordinator could come back to a state that
+    // still names these chunks.
+    if (marked.size > 0) await this.context.synced();
     // The second look. From here to the orders nothing is awaited, so no commit can slip in between.
     const lookMs = environment.monotonicMs();
     const going = new Set<ChunkId>();
@@ -317,7 +321,8 @@ export class Collector {
       }
       const still = chunks.filter((chunk) => {
         const row = state.get('chunks', chunk);
-        if (!row || row.refs > 0) return false;
+        // In the queue again: it was referenced and dropped once more meanwhile, and that drop may not be synced yet.
+        if (!row || row.refs > 0 || this.queue.has(chunk)) return false;
         if (going.has(chunk)) return row.replicas.includes(member.id);
         if (this.removing.has(chunk) || this.context.isCopying(chunk) || pins.pinnedUntilMs(chunk, lookMs) > 0) {
           this.retry([chunk]);

@@ -22,6 +22,9 @@ const SLOW_REPORTS = 3;
 const SLOW_REPORTS_WITHIN_MS = 5_000;
 const NEXT_NODE_SETTING = 'lastNodeId';
 
+/** How long the process that a node seems to have beside itself may take to answer. */
+const PREDECESSOR_TIMEOUT_MS = 1500;
+
 export interface MembershipContext {
   readonly environment: Environment;
   readonly state: State;
@@ -112,6 +115,22 @@ export class Membership {
     return { totalBytes: Math.floor(totalBytes / copies), freeBytes: Math.floor(freeBytes / copies) };
   }
 
+  /** Another process than the one that registers now was heard of lately. */
+  private isOther(before: Member, args: RequestOf<NodeCalls, 'register'>): boolean {
+    return before.startId !== args.startId && before.liveness.presence === 'up' && !before.liveness.saidGoodbye;
+  }
+  /** Its machine may have lost power and be back before we noticed: a connection that does not answer is over. */
+  private async askPredecessor(connection: Connection, args: RequestOf<NodeCalls, 'register'>): Promise<void> {
+    const before = this.members.get(this.identify(args).id);
+    const old = before?.connection;
+    if (!before || !old?.isOpen || old === connection || !this.isOther(before, args)) return;
+    try {
+      await before.order('condemn', { chunks: [] }, PREDECESSOR_TIMEOUT_MS);
+    } catch {
+      old.close('it does not answer, and the node has started again');
+    }
+  }
+
   /**
    * A node says who it is. The connection is its connection from now on.
    * @throws {HoldfastError} WRONG_CLUSTER, REFUSED with what to do
@@ -123,10 +142,11 @@ export class Membership {
         'WRONG_CLUSTER',
         `the data directory of ${args.name} belongs to cluster ${args.cluster}, this coordinator serves ${this.context.cluster}: start it with the right coordinator, or give it an empty data directory`,
       );
+    await this.askPredecessor(connection, args);
     const { id, isNew } = this.identify(args);
     const before = this.members.get(id);
     if (before?.connection?.isOpen && before.connection !== connection) {
-      if (before.startId !== args.startId && before.liveness.presence === 'up' && !before.liveness.saidGoodbye)
+      if (this.isOther(before, args))
         throw new HoldfastError(
           'REFUSED',
           `another process is running as node ${args.name} (${before.row.url}): stop it first, or start this one under another name`,

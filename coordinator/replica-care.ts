@@ -12,6 +12,7 @@ const VERIFY_TIMEOUT_MS = 60_000;
 const MOST_CHECKS_AT_ONCE = 64;
 const MOST_REMEMBERED_PER_NODE = 300_000;
 const MOST_AWAITED = 10_000;
+const MOST_EARLY = 10_000;
 
 export interface BadReplica {
   readonly chunk: ChunkId;
@@ -35,7 +36,20 @@ export class ReplicaCare {
   /** Chunks whose bad replica was dropped and whose replacement people wait for. */
   private readonly awaited = new Map<ChunkId, string>();
 
-  constructor(private readonly context: ReplicaCareContext) {}
+  /** Bad replicas of chunks that no row names there: uploads whose commit, with a receipt from before, may still come. */
+  private readonly early = new Map<ChunkId, Set<NodeId>>();
+
+  constructor(private readonly context: ReplicaCareContext) {
+    context.state.onChange('chunks', (chunk, _before, after) => {
+      const nodes = this.early.get(chunk);
+      if (!nodes || !after?.replicas.some((node) => nodes.has(node))) return;
+      this.early.delete(chunk);
+      // The node looks whether it was stored there again since.
+      context.environment.setTimer(0, () => {
+        for (const node of nodes) this.check(node, chunk, 'commit');
+      });
+    });
+  }
 
   /** A node read these whole and found them good. */
   found(node: NodeId, chunks: readonly ChunkId[]): void {
@@ -60,7 +74,10 @@ export class ReplicaCare {
     const { state, membership, events } = this.context;
     this.verified.get(node)?.delete(chunk);
     const row = state.get('chunks', chunk);
-    if (!row?.replicas.includes(node)) return;
+    if (!row?.replicas.includes(node)) {
+      this.remember(node, chunk);
+      return;
+    }
     const left = withoutReplica(row, node);
     state.transact((tx) => tx.put('chunks', chunk, left));
     if (row.refs === 0) return;
@@ -78,6 +95,13 @@ export class ReplicaCare {
     });
     if (this.awaited.size < MOST_AWAITED) this.awaited.set(chunk, name);
     this.context.replicaLost();
+  }
+  private remember(node: NodeId, chunk: ChunkId): void {
+    const nodes = this.early.get(chunk) ?? new Set();
+    nodes.add(node);
+    this.early.delete(chunk);
+    this.early.set(chunk, nodes);
+    if (this.early.size > MOST_EARLY) this.early.delete(this.early.keys().next().value as ChunkId);
   }
   /** A copy of the chunk was made. */
   copied(chunk: ChunkId, to: NodeId): void {

@@ -240,6 +240,13 @@ class Run {
   private async verify(): Promise<void> {
     const { world, cluster } = this;
     const seat = world.random.pick(cluster.clients);
+    // After a loss of power each client says once that changes may have been undone.
+    for (const client of cluster.clients)
+      await this.drive(
+        'sync',
+        STUCK_AFTER_MS,
+        client.use((library) => library.syncTree()).catch(() => {}),
+      );
     for (const program of this.programs) {
       if (!(await this.drive(`${program.name} verification`, STUCK_AFTER_MS, program.verify(seat)))) return;
     }

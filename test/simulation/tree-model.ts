@@ -106,12 +106,12 @@ export class TreeModel {
     const history: Tree[][] = [before];
     for (const [at, step] of this.steps.entries()) {
       const isAfterLoss = this.losses.some((loss) => loss <= at);
-      const from = this.losses.includes(at) ? distinct(history.slice(this.durable).flat()) : before;
+      const from = this.losses.includes(at) ? distinct(history.slice(Math.min(this.durable, at)).flat()) : before;
       const applied = from.map(step.change);
       before = distinct(step.isAnswered && !isAfterLoss ? applied : [...applied, ...from]);
       history.push(before);
     }
-    if (this.losses.includes(this.steps.length)) before = distinct(history.slice(this.durable).flat());
+    if (this.losses.includes(this.steps.length)) before = distinct(history.slice(Math.min(this.durable, this.steps.length)).flat());
     return before;
   }
 
