@@ -137,7 +137,11 @@ export class ClientHandlers {
     const parsed = definition.request.safeParse(frame.args);
     if (!parsed.success) throw new HoldfastError('BAD_MESSAGE', `${method}: ${z.prettifyError(parsed.error)}`);
     try {
-      if (definition.changes) return await this.change(session, method as Changes, frame, parsed.data as never);
+      if (definition.changes) {
+        const reply = await this.change(session, method as Changes, frame, parsed.data as never);
+        this.tell(session, method, parsed.data);
+        return reply;
+      }
       const result = this.query(session, method, parsed.data as never);
       // In the same breath as the reading: nothing may change between the answer and the interest in it.
       if (!(result instanceof Promise)) this.register(session, result);
@@ -147,6 +151,24 @@ export class ClientHandlers {
       return reply;
     } finally {
       this.ports.keeper.callHandled?.(method, this.ports.environment.monotonicMs() - startedMs);
+    }
+  }
+
+  /** What people may want to see of it. A request that is repeated may be told twice. */
+  private tell({ caller }: Session, method: Method, request: unknown): void {
+    const { keeper, tree } = this.ports;
+    if (method === 'commit') {
+      const { inode, extents } = request as RequestOf<ClientCalls, 'commit'>;
+      if (extents.length > 0)
+        keeper.fileWritten?.(
+          inode,
+          caller,
+          extents.reduce((sum, extent) => sum + extent.length, 0),
+        );
+    } else if (method === 'unlink') {
+      const { parent, name } = request as RequestOf<ClientCalls, 'unlink'>;
+      const directory = tree.pathOf(parent);
+      if (directory !== undefined) keeper.fileDeleted?.(0, `${directory === '/' ? '' : directory}/${name}`, caller);
     }
   }
 

@@ -164,7 +164,8 @@ export class FileEvents {
 
   fileDeleted(inode: InodeId, path: string, user: string): void {
     this.written.delete(inode);
-    if (this.mayTell()) this.events.note({ level: 'info', kind: 'file.deleted', text: `${path} deleted by ${user}`, inode, user });
+    const which = inode > 0 ? { inode } : {};
+    if (this.mayTell()) this.events.note({ level: 'info', kind: 'file.deleted', text: `${path} deleted by ${user}`, ...which, user });
     else {
       this.skipped.deleted++;
       this.arm();

@@ -49,6 +49,7 @@ export interface ChunkKeeper {
 /** What the file tree does that people may want to see. Called after the transaction; must not throw. */
 export interface TreeObserver {
   fileWritten?(inode: InodeId, caller: ClientCaller, bytes: number): void;
+  /** `inode` 0 when it is not known. */
   fileDeleted?(inode: InodeId, path: string, caller: ClientCaller): void;
   callHandled?(method: string, durationMs: number): void;
 }
