@@ -166,7 +166,11 @@ export class Recall {
         if (free.length > 0) this.onNotHeld?.(session, free);
       },
       // Closed or silent: its lease decides when the change may go on, and it stays a holder until it comes back or its session ends.
-      settle,
+      () => {
+        settle();
+        // Silent for long on a connection that lives (it was suspended): nothing else would ask it again.
+        if (unlinked.length > 0 && connection.isOpen && session.connection === connection) this.ask(session, unlinked);
+      },
     );
   }
 
