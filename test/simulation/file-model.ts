@@ -20,6 +20,8 @@ export class FileModel {
   certainty: Certainty = 'exact';
   lastChangeMs = 0;
 
+  constructor(private readonly chunkSizeBytes = Number.MAX_SAFE_INTEGER) {}
+
   get latest(): Buffer {
     return this.versions[this.versions.length - 1] as Buffer;
   }
@@ -36,10 +38,15 @@ export class FileModel {
     this.forgetOld();
   }
   write(offset: number, data: Buffer, nowMs: number): void {
-    const next = Buffer.alloc(Math.max(this.sizeBytes, offset + data.length));
-    this.latest.copy(next);
-    data.copy(next, offset);
-    this.push(next, nowMs);
+    // A write over the edge of a chunk is whole on each side of it, but the sides may become visible one after the other.
+    for (let at = offset, end = offset + data.length; at < end; ) {
+      const edge = Math.min(end, (Math.floor(at / this.chunkSizeBytes) + 1) * this.chunkSizeBytes);
+      const next = Buffer.alloc(Math.max(this.sizeBytes, edge));
+      this.latest.copy(next);
+      data.copy(next, at, at - offset, edge - offset);
+      this.push(next, nowMs);
+      at = edge;
+    }
   }
   truncate(sizeBytes: number, nowMs: number): void {
     const next = Buffer.alloc(sizeBytes);

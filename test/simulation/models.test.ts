@@ -39,6 +39,14 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('aaaa'), 'flushed')).toMatch(/older version/);
   });
 
+  it('may show a write over the edge of a chunk up to the edge', () => {
+    const file = new FileModel(4);
+    file.write(2, bytes('abcd'), 0);
+    expect(file.judge(bytes('\0\0ab'), 'flushed')).toBeUndefined();
+    expect(file.judge(bytes('\0\0abc'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('\0\0ab'), 'exact')).toBeDefined();
+  });
+
   it('keeps a mark right when older versions are forgotten meanwhile', () => {
     const file = new FileModel();
     file.write(0, bytes('a'), 0);

@@ -29,6 +29,7 @@ export interface Surroundings {
   readonly clients: readonly ClientSeat[];
   /** Largest file that is worth writing. */
   readonly maxFileBytes: number;
+  readonly chunkSizeBytes: number;
   /** False as soon as any fault was injected since the last verification: then calls may fail. */
   isCalm(): boolean;
   /** Simulated pause. */

@@ -2,7 +2,7 @@
  * One simulation from a seed: programs work, things break and heal, and after every healing all that was promised must be there: every file, every
  * copy, every count; and nothing else.
  */
-import { Cluster, type SimClient } from './cluster.js';
+import { CHUNK_SIZE_BYTES, Cluster, type SimClient } from './cluster.js';
 import { type FaultContext, faultNames, faults, type Weather } from './faults.js';
 import { Judge } from './judge.js';
 import { describe } from './network.js';
@@ -101,6 +101,7 @@ class Run {
       random,
       clients: this.cluster.clients,
       maxFileBytes: MAX_FILE_BYTES,
+      chunkSizeBytes: CHUNK_SIZE_BYTES,
       isCalm: () => this.isCalm,
       pause: (delayMs) => this.pause(delayMs),
     };

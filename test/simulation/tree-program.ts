@@ -202,7 +202,7 @@ export class TreeProgram extends Program {
     const exclusive = this.random.chance(0.5);
     const there = this.tree.current.get(path);
     if (there && (there.kind !== 'file' || !exclusive)) return;
-    const file = new FileModel();
+    const file = new FileModel(this.around.chunkSizeBytes);
     await this.changeTree(
       `create ${path}`,
       put(path, { kind: 'file', file }),
@@ -223,7 +223,7 @@ export class TreeProgram extends Program {
     if (this.tree.isPoisoned(path) || this.tree.isPoisoned(temporary) || this.tree.current.has(temporary)) return;
     const there = this.tree.current.get(path);
     if (there && there.kind !== 'file') return;
-    const file = new FileModel();
+    const file = new FileModel(this.around.chunkSizeBytes);
     const created = await this.changeTree(`create ${temporary}`, put(temporary, { kind: 'file', file }), [temporary], async (cluster) => {
       const parent = await this.inodeOf(parentOf(temporary))(cluster);
       await cluster.tree.create({ parent, name: nameOf(temporary), kind: 'file', mode: 0o600, as: ROOT_IDENTITY, exclusive: true });
