@@ -1,16 +1,15 @@
-/** Backups: a snapshot of all metadata as a file, and a new data directory made from one (`holdfast restore`). */
+/** Backups: a snapshot of all metadata as a file, and a new data directory made from one (`holdfast restore`, restore.ts). */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, readFile, rename, stat } from 'node:fs/promises';
+import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, CommanderError } from 'commander';
 import { HoldfastError } from '../protocol/errors.js';
 import type { Coordinator } from './coordinator.js';
-import { openDataDirectory } from './data-directory.js';
+import { openDataDirectory, type Rebuild } from './data-directory.js';
 import { Database } from './database.js';
 import { JournalFiles } from './journal-files.js';
 import { type AnyKey, type Change, type TableName, tableNames } from './rows.js';
-import { readSnapshot, type SnapshotHead, takeRows, writeSnapshot } from './snapshot.js';
+import { passingTables, readSnapshot, type SnapshotHead, takeRows, writeSnapshot } from './snapshot.js';
 
 const PAGE_BYTES = 1024 * 1024;
 
@@ -83,16 +82,24 @@ export class RowCollection {
 }
 
 /**
- * Makes a data directory from rows. The epoch goes on above everything known, so that nodes obey the restored coordinator.
- * @param data must not exist or be empty
+ * The epoch of a rebuilt directory: above that of every start since the copy was made, so that nodes obey it, and above that of a directory rebuilt
+ * from the same copy before. Starts count up by one, so seconds of the calendar are always ahead of them; should the clock be wrong, a thousand
+ * starts are far more than a copy is old.
  */
-export async function buildDataDirectory(
-  data: string,
-  rows: RowCollection,
-  from: { cluster: string; epoch: number; nodeToken?: string },
-): Promise<void> {
-  const directory = await openDataDirectory(data, from.cluster, from.nodeToken);
+export const rebuiltEpoch = (copyEpoch: number, wallMs: number): number => Math.max(copyEpoch + 1000, Math.floor(wallMs / 1000));
+
+/**
+ * Makes a data directory from rows. Sessions, locks and remembered replies do not live on. When this does not get to its end, the
+ * directory refuses to be started, and may be built again.
+ * @param data must not exist or be empty
+ * @param from.epoch see rebuiltEpoch
+ */
+export async function buildDataDirectory(data: string, rows: RowCollection, from: Rebuild & { epoch: number }): Promise<void> {
+  const directory = await openDataDirectory(data, from);
   try {
+    for (const table of passingTables) rows.rows.get(table)?.clear();
+    // Whoever held a file open without a name is gone with the sessions: the start takes such files apart.
+    for (const inode of [...(rows.rows.get('orphans')?.keys() ?? [])]) rows.apply(['orphans', inode as number, { holders: [] }]);
     rows.apply(['settings', 'epoch', from.epoch]);
     const database = await Database.open(directory.databaseFile, { create: true, cluster: from.cluster });
     await database.save(rows.rows, 0);
@@ -106,47 +113,13 @@ export async function buildDataDirectory(
 }
 
 /** @throws {Error} with a message for people */
-export async function restore(file: string, data: string, nodeToken?: string): Promise<SnapshotHead & { rows: number }> {
+export async function restore(
+  file: string,
+  data: string,
+  tokens: Pick<Rebuild, 'nodeToken' | 'adminToken'> = {},
+): Promise<SnapshotHead & { rows: number }> {
   const rows = new RowCollection();
   const head = await readSnapshot(createReadStream(file), rows.apply);
-  // Starts since the backup had higher epochs; nodes refuse lower ones. A thousand starts are far more than a backup is old.
-  await buildDataDirectory(data, rows, {
-    cluster: head.cluster,
-    epoch: head.epoch + 1000,
-    ...(nodeToken === undefined ? {} : { nodeToken }),
-  });
+  await buildDataDirectory(data, rows, { cluster: head.cluster, epoch: rebuiltEpoch(head.epoch, Date.now()), ...tokens });
   return { ...head, rows: rows.count };
-}
-
-/**
- * `holdfast restore FILE --data DIR --node-token-file F`.
- * @returns exit code: 0 done, 1 failed, 2 used wrongly
- */
-export async function runRestore(argv: readonly string[]): Promise<number> {
-  const program = new Command('holdfast restore')
-    .description(
-      'Makes a new data directory for a coordinator from a backup. Files changed since the backup are lost; chunks newer than it are kept aside on the nodes.',
-    )
-    .exitOverride()
-    .argument('<file>', 'backup made by "holdfast backup"')
-    .requiredOption('--data <dir>', 'new data directory; must be empty')
-    .requiredOption('--node-token-file <file>', "the cluster's node token, so that the nodes know the coordinator");
-  try {
-    program.parse(argv, { from: 'user' });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    throw error;
-  }
-  const { data, nodeTokenFile } = program.opts<{ data: string; nodeTokenFile: string }>();
-  try {
-    const nodeToken = (await readFile(nodeTokenFile, 'utf8')).trim();
-    const found = await restore(program.args[0] as string, data, nodeToken);
-    process.stdout.write(
-      `restored ${found.rows} rows of cluster ${found.cluster} as of ${new Date(found.atMs).toISOString()} into ${data}\nStart it with: holdfast coordinator --data ${data}\nThe admin token is new: ${join(data, 'admin-token')}\n`,
-    );
-    return 0;
-  } catch (error) {
-    process.stderr.write(`holdfast restore: ${(error as Error).message}\n`);
-    return 1;
-  }
 }

@@ -2,7 +2,6 @@
  * The coordinator put together: state, journal, sessions, file tree, locks, and the keeper of the cluster. No sockets, files or timers of its own:
  * everything comes in, so a simulation can run and crash it.
  */
-import { createHmac } from 'node:crypto';
 import type { Accept } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME, type InodeId, type NodeContact, ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
 import { type Environment, type Timer, timestamp } from '../protocol/environment.js';
@@ -14,6 +13,7 @@ import {
   DEFAULT_STOPPED_GRACE_MS,
   LEASE_MS,
 } from '../protocol/limits.js';
+import { accessKeyOf } from '../protocol/permit.js';
 import { Checkpointer } from './checkpoint.js';
 import { ClientHandlers } from './client-handlers.js';
 import { Effects } from './effects.js';
@@ -76,10 +76,6 @@ export interface CoordinatorParts {
   readonly backup?: (coordinator: Coordinator) => Promise<{ sizeBytes: number; sequence: number; sha256: string }>;
   readonly readBackup?: (offset: number) => Promise<{ data: Buffer; isLast: boolean }>;
 }
-
-/** The key that signs permits and receipts: whoever has the node token can work it out, so it need not be stored anywhere else. */
-export const accessKeyOf = (nodeToken: string, cluster: string): Buffer =>
-  createHmac('sha256', nodeToken).update(`holdfast-access-key${cluster}`).digest();
 
 const REAP_PAUSE_MS = 0;
 const FORGET_RECENT_AFTER_S = 5;

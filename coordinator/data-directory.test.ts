@@ -196,8 +196,10 @@ describe('a data directory', () => {
     expect(sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(statSync(file('backup/snapshot.ndjson.gz')).size).toBe(sizeBytes);
     const target = join(data, 'restored');
-    await restore(file('backup/snapshot.ndjson.gz'), target, one.nodeToken);
-    await expect(restore(file('backup/snapshot.ndjson.gz'), target, one.nodeToken)).rejects.toMatchObject({ code: 'REFUSED' });
+    await restore(file('backup/snapshot.ndjson.gz'), target, { nodeToken: one.nodeToken });
+    await expect(restore(file('backup/snapshot.ndjson.gz'), target, { nodeToken: one.nodeToken })).rejects.toMatchObject({
+      code: 'REFUSED',
+    });
     const restored = await start(target);
     expect(restored.coordinator.state.table('entries').size).toBe(50);
     expect(restored.coordinator.epoch).toBeGreaterThan(one.coordinator.epoch);

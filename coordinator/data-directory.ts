@@ -20,14 +20,18 @@ import { z } from 'zod';
 import { HoldfastError } from '../protocol/errors.js';
 
 const FORMAT = 1;
-const RECOVER_HINT =
-  'To rebuild the metadata from the copies that nodes keep, run "holdfast recover --from-nodes" into a new directory; or restore a backup with "holdfast restore".';
+/** What helps when the metadata is gone. The node token is still in the directory that is moved away. */
+const recoverHint = (path: string): string =>
+  `To rebuild the metadata, move ${path} away (say, to ${path}.old); then get it back from the copies that nodes keep: "holdfast recover --from-nodes URL... --node-token-file ${path}.old/node-token --data ${path}" ("holdfast recover --state DIR" for a cluster of scripts/up), or from a backup: "holdfast restore".`;
 
 const identitySchema = z.object({
   format: z.number().int(),
   cluster: z.string().min(1).max(64),
-  /** `new` until the first start has made everything: a crash before that leaves nothing worth keeping. */
-  state: z.enum(['new', 'ready']),
+  /**
+   * `new` until the first start has made everything: a crash before that leaves nothing worth keeping. `rebuilding` while a recovery or restore
+   * fills it: a crash before its end leaves a directory that must not be started, since it holds less than the cluster had.
+   */
+  state: z.enum(['new', 'rebuilding', 'ready']),
 });
 export type Identity = z.infer<typeof identitySchema>;
 
@@ -86,52 +90,61 @@ async function lock(path: string): Promise<() => Promise<void>> {
   });
 }
 
+/** For a directory that is being rebuilt: the cluster it will belong to, and tokens to keep; those not given are made anew. */
+export interface Rebuild {
+  readonly cluster: string;
+  readonly nodeToken?: string;
+  readonly adminToken?: string;
+}
+
 /**
  * Locks the directory and reads who it belongs to; makes a new one when it is empty or absent.
- * @param cluster for a directory that is being rebuilt: the cluster it will belong to
  * @throws {HoldfastError} EBUSY (in use), REFUSED (foreign, damaged, newer: the message says what helps)
  */
-export async function openDataDirectory(path: string, cluster?: string, nodeToken?: string): Promise<DataDirectory> {
+export async function openDataDirectory(path: string, rebuild?: Rebuild): Promise<DataDirectory> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   const unlock = await lock(path);
   try {
-    return await prepare(path, unlock, cluster, nodeToken);
+    return await prepare(path, unlock, rebuild);
   } catch (error) {
     await unlock();
     throw error;
   }
 }
 
-async function prepare(
-  path: string,
-  unlock: () => Promise<void>,
-  cluster: string | undefined,
-  givenNodeToken: string | undefined,
-): Promise<DataDirectory> {
+async function prepare(path: string, unlock: () => Promise<void>, rebuild: Rebuild | undefined): Promise<DataDirectory> {
   const names = new Set((await readdir(path)).filter((name) => name !== 'lost+found'));
   let identity = names.has('identity.json') ? await readIdentity(path) : undefined;
   if (!identity) {
     const strangers = [...names].filter((name) => !['admin-token', 'node-token'].includes(name) && !/^\..*\.tmp$/.test(name));
     if (names.has('metadata.db'))
-      refuse(`${path} holds metadata but its identity.json is missing: put it back from a backup of the directory. ${RECOVER_HINT}`);
+      refuse(`${path} holds metadata but its identity.json is missing: put it back from a backup of the directory. ${recoverHint(path)}`);
     if (strangers.length > 0) refuse(`${path} holds something else (${strangers.slice(0, 3).join(', ')}): choose an empty directory`);
-    identity = { format: FORMAT, cluster: cluster ?? randomBytes(16).toString('hex'), state: 'new' };
+  } else if (rebuild && identity.state === 'ready')
+    refuse(`${path} is the data directory of a cluster already: choose an empty one, or move this one away first`);
+  else if (!rebuild && identity.state === 'rebuilding')
+    refuse(
+      `${path} was being made by "holdfast recover" or "holdfast restore", which did not get to its end: run that again, with the same --data`,
+    );
+  if (!identity || rebuild) {
+    identity = rebuild
+      ? { format: FORMAT, cluster: rebuild.cluster, state: 'rebuilding' }
+      : { format: FORMAT, cluster: randomBytes(16).toString('hex'), state: 'new' };
     await writeDurably(path, 'identity.json', JSON.stringify(identity));
-  } else if (cluster !== undefined && identity.state === 'ready')
-    refuse(`${path} is the data directory of a cluster already: choose an empty one`);
-  const isNew = identity.state === 'new';
+  }
+  const isNew = identity.state !== 'ready';
   const databaseFile = join(path, 'metadata.db');
   const journalDirectory = join(path, 'journal');
   if (isNew) {
-    // A first start that did not get to its end: nobody was told anything yet.
+    // A first start, or a rebuilding, that did not get to its end: nobody was told anything yet.
     for (const name of ['metadata.db', 'metadata.db-wal', 'metadata.db-shm', 'journal'])
       await rm(join(path, name), { recursive: true, force: true });
   } else {
-    if (!names.has('metadata.db')) refuse(`${path} belongs to a cluster with data, but metadata.db is missing. ${RECOVER_HINT}`);
-    if (!names.has('journal')) refuse(`${path} belongs to a cluster with data, but its journal is missing. ${RECOVER_HINT}`);
+    if (!names.has('metadata.db')) refuse(`${path} belongs to a cluster with data, but metadata.db is missing. ${recoverHint(path)}`);
+    if (!names.has('journal')) refuse(`${path} belongs to a cluster with data, but its journal is missing. ${recoverHint(path)}`);
   }
-  const adminToken = await token(path, 'admin-token');
-  const nodeToken = await token(path, 'node-token', givenNodeToken);
+  const adminToken = await token(path, 'admin-token', rebuild?.adminToken);
+  const nodeToken = await token(path, 'node-token', rebuild?.nodeToken);
   return {
     path,
     cluster: identity.cluster,
@@ -153,7 +166,7 @@ async function readIdentity(path: string): Promise<Identity> {
   try {
     parsed = identitySchema.parse(JSON.parse(text));
   } catch {
-    return refuse(`${join(path, 'identity.json')} is damaged: put it back from a backup of the directory. ${RECOVER_HINT}`);
+    return refuse(`${join(path, 'identity.json')} is damaged: put it back from a backup of the directory. ${recoverHint(path)}`);
   }
   if (parsed.format > FORMAT) refuse(`${path} was written by a newer version of holdfast (format ${parsed.format}): use that version`);
   return parsed;
@@ -173,4 +186,4 @@ async function token(path: string, name: string, given?: string): Promise<string
 
 /** What to tell people when the metadata cannot be trusted. */
 export const damagedMessage = (path: string, reason: string): string =>
-  `the metadata in ${path} cannot be used: ${reason}. Nothing was changed. ${RECOVER_HINT}`;
+  `the metadata in ${path} cannot be used: ${reason}. Nothing was changed. ${recoverHint(path)}`;

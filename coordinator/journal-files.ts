@@ -9,6 +9,7 @@ import { closeSync, fdatasync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { HoldfastError } from '../protocol/errors.js';
 import { type JournalSegment, type JournalStorage, SEGMENT_BYTES } from './journal-storage.js';
 
 const SPARE = 'spare';
@@ -77,7 +78,14 @@ export class JournalFiles implements JournalStorage {
     }
     this.syncDirectory();
     this.prepareSpare();
-    await this.spare;
+    // Nothing can be begun without room for the first segment; said now instead of waiting for it without a word.
+    if (!(await this.spare)) {
+      clearTimeout(this.retry);
+      throw new HoldfastError(
+        'ENOSPC',
+        `there is no room for the journal in ${this.directory} (${this.segmentBytes / 1024 / 1024} MiB are needed): free some space on that disk and start the coordinator again; nothing is lost`,
+      );
+    }
   }
 
   async append(bytes: Buffer, sequence: number): Promise<void> {

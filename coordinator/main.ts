@@ -62,7 +62,8 @@ export async function runCoordinator(argv: readonly string[]): Promise<number> {
       isRefusal ? error.message : 'the coordinator failed',
       isRefusal ? { code: error.code } : { error: String((error as Error)?.stack ?? error) },
     );
-    return isRefusal ? EXIT_USAGE : EXIT_FAILURE;
+    // With room again the same start works: not a refusal for good.
+    return isRefusal && error.code !== 'ENOSPC' ? EXIT_USAGE : EXIT_FAILURE;
   };
   let onFatal!: (error: Error) => void;
   const fatal = new Promise<Error>((resolve) => {

@@ -54,6 +54,11 @@ export class HttpMetadataPeer implements MetadataPeer {
     });
   }
 
+  /** Whose node answers here; needs no permit. The cluster is null when no coordinator ever took the node in. */
+  async identity(): Promise<{ name: string; cluster: string | null }> {
+    const { name, cluster } = JSON.parse((await this.send('GET', '/healthz')).toString()) as { name?: unknown; cluster?: unknown };
+    return { name: String(name ?? ''), cluster: typeof cluster === 'string' ? cluster : null };
+  }
   async list(): Promise<MetadataBlob[]> {
     const { items } = JSON.parse((await this.send('GET', '/metadata/list')).toString()) as { items: MetadataBlob[] };
     return items;

@@ -7,10 +7,11 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { accessKeyOf } from '../protocol/permit.js';
 import { listen } from '../protocol/socket.js';
 import { BackupFile } from './backup.js';
 import { createClusterKeeper } from './cluster-keeper.js';
-import { accessKeyOf, Coordinator, type CoordinatorOptions } from './coordinator.js';
+import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { type DataDirectory, damagedMessage, openDataDirectory, writeDurably } from './data-directory.js';
 import { Database } from './database.js';
 import { JournalDamaged } from './journal.js';
@@ -54,7 +55,9 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
       'EINVAL',
       `${options.host} is reachable from other machines: give --tls-key and --tls-cert, or --insecure if the network is trusted`,
     );
-  const directory = await openDataDirectory(options.data);
+  const directory = await openDataDirectory(options.data).catch((error: unknown) => {
+    throw diskFull(error, options.data) ?? error;
+  });
   let http: HttpServer | undefined;
   try {
     const ready: { coordinator?: Coordinator } = {};
@@ -91,8 +94,15 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
   } catch (error) {
     if (http) await closeHttp(http);
     await directory.unlock();
-    throw error;
+    throw diskFull(error, options.data) ?? error;
   }
+}
+
+/** A full disk in words, when that is what stopped the start. */
+function diskFull(error: unknown, data: string): HoldfastError | undefined {
+  const isFull = ['ENOSPC', 'EDQUOT', 'SQLITE_FULL'].includes((error as { code?: string }).code ?? '') && !(error instanceof HoldfastError);
+  if (!isFull) return undefined;
+  return new HoldfastError('ENOSPC', `the disk of ${data} is full: free some space there and start the coordinator again; nothing is lost`);
 }
 
 async function startCore(options: ServerOptions, environment: Environment, directory: DataDirectory, url: string) {

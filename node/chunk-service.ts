@@ -20,6 +20,12 @@ import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut } from './chunk-
 import { IdLocks } from './id-locks.js';
 import { inParallel } from './parallel.js';
 
+/** What a node knows of its cluster by itself, from its data directory and its token. */
+export interface Home {
+  readonly cluster: string;
+  readonly accessKey: Buffer;
+}
+
 /** What registration tells the service; without it every request is answered NOT_READY. */
 export interface Membership {
   readonly cluster: string;
@@ -47,6 +53,7 @@ export class ChunkService {
   /** Told about replicas that turned out bad; they are out of service already. */
   onBadReplica: ((chunk: ChunkId, problem: ChunkProblem, detail: string, foundBy: FoundBy) => void) | undefined;
   private membership: Membership | undefined;
+  private home: Home | undefined;
   private sequence = 0;
   private readonly locks = new IdLocks();
   /** Condemned chunks; the value tells one mark from a later one for the same id. */
@@ -67,6 +74,10 @@ export class ChunkService {
   setMembership(membership: Membership): void {
     this.membership = membership;
   }
+  /** Known from before: enough to recognise the coordinator's own permit before registration. */
+  setHome(home: Home): void {
+    this.home = home;
+  }
 
   /** What every heartbeat brings. */
   renew(generation: number, revokedClients: readonly string[]): void {
@@ -82,6 +93,23 @@ export class ChunkService {
       now: membership.generation,
       isRevoked: (client) => membership.revokedClients.has(client),
     });
+  }
+
+  /**
+   * Recognises the coordinator itself. Before registration the current generation is unknown: then only the permit that never grows old counts.
+   * @throws {HoldfastError} NOT_READY, UNAUTHORIZED, PERMIT_EXPIRED, FORBIDDEN
+   */
+  authorizeCoordinator(permitText: string): void {
+    const { membership } = this;
+    let permit: Permit;
+    if (membership || !this.home) permit = this.authorize(permitText, 'write');
+    else
+      permit = checkPermit(this.home.accessKey, permitText, {
+        cluster: this.home.cluster,
+        access: 'write',
+        now: Number.MAX_SAFE_INTEGER,
+      });
+    if (permit.client !== 'coordinator') throw new HoldfastError('FORBIDDEN', 'metadata copies are for the coordinator only');
   }
 
   /**

@@ -22,6 +22,8 @@ export interface ChunkServerOptions {
   readonly metadata?: MetadataStore;
   readonly metrics?: NodeMetrics;
   readonly environment: Environment;
+  /** Who answers here, for /healthz. The cluster is null until a coordinator took the node in for the first time. */
+  readonly identity?: () => { name: string; cluster: string | null };
   /** Reasons why the node cannot serve right now; empty = ready. */
   readonly unreadyReasons: () => string[];
   /** PEM; with both, the port speaks HTTPS. */
@@ -66,7 +68,7 @@ class ChunkRequests {
     const cut = url.indexOf('?');
     const path = cut < 0 ? url : url.slice(0, cut);
     const { method } = request;
-    if (method === 'GET' && path === '/healthz') return json(response, 200, { ok: true });
+    if (method === 'GET' && path === '/healthz') return json(response, 200, { ok: true, ...this.options.identity?.() });
     if (method === 'GET' && path === '/readyz') {
       const reasons = this.options.unreadyReasons();
       return json(response, reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
@@ -142,8 +144,7 @@ class ChunkRequests {
   ): Promise<void> {
     const { service, metadata } = this.options;
     const { method } = request;
-    const permit = service.authorize(permitText, method === 'GET' ? 'read' : 'write');
-    if (permit.client !== 'coordinator') throw new HoldfastError('FORBIDDEN', 'metadata copies are for the coordinator only');
+    service.authorizeCoordinator(permitText);
     if (!metadata) throw new HttpFailure(404, new HoldfastError('ENOENT', 'this node keeps no metadata copies'));
     if (method === 'GET' && name === 'list') return json(response, 200, { items: metadata.list() });
     if (method === 'POST' && name === 'append') {

@@ -8,7 +8,7 @@ import { buildChunk } from '../protocol/chunk.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { HttpChunkPeer } from '../protocol/http-chunk-peer.js';
 import type { Registered } from '../protocol/node-calls.js';
-import { openReceipt, sign } from '../protocol/permit.js';
+import { accessKeyOf, openReceipt, sign } from '../protocol/permit.js';
 import { listen, type SocketServer } from '../protocol/socket.js';
 import { chunkOf } from './chunk-store.contract.js';
 import { type RunningNode, startNode } from './start.js';
@@ -128,6 +128,28 @@ describe('a running node', () => {
     expect(registrations[1]!.args).toMatchObject({ cluster: CLUSTER, node: 1, chunkCount: 3 });
     expect(await peerOf(again).get(id, 'all', options)).toEqual(Buffer.concat([header, payload]));
     expect(await peerOf(again).get(small[1]!.id, 'all', options)).toEqual(small[1]!.encoded);
+  });
+
+  it('started again while the coordinator is gone gives its metadata copies to the coordinator alone, and tells whose it is', async () => {
+    const first = await started('n1');
+    await first.stop('test');
+    await coordinator.stop();
+    const node = await start('n1');
+    const identity = (await (await fetch(`${node.url}/healthz`)).json()) as unknown;
+    expect(identity).toEqual({ ok: true, name: 'n1', cluster: CLUSTER });
+    const key = accessKeyOf('secret', CLUSTER);
+    const claims = { kind: 'permit', cluster: CLUSTER, volume: 0, access: 'write', client: 'coordinator' } as const;
+    const ask = async (path: string, given: string): Promise<number> =>
+      (await fetch(`${node.url}${path}`, { headers: { authorization: `Bearer ${given}` } })).status;
+    const own = sign(key, { ...claims, generation: Number.MAX_SAFE_INTEGER });
+    expect(await ask('/metadata/list', own)).toBe(200);
+    expect(await ask('/metadata/list', sign(key, { ...claims, generation: 1 }))).toBe(401);
+    expect(await ask('/metadata/list', sign(key, { ...claims, client: 'node-2', generation: Number.MAX_SAFE_INTEGER }))).toBe(403);
+    expect(await ask('/metadata/list', sign(Buffer.alloc(32), { ...claims, generation: Number.MAX_SAFE_INTEGER }))).toBe(401);
+    expect(await ask('/metadata/list', sign(key, { ...claims, cluster: 'other', generation: Number.MAX_SAFE_INTEGER }))).toBe(401);
+    // Chunks are served only when the current generation is known.
+    expect(await ask(`/chunks/${'a'.repeat(64)}`, own)).toBe(503);
+    await coordinator.start();
   });
 
   it('copies a chunk from another node on order, trying the next source when one has not got it', async () => {

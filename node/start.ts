@@ -109,6 +109,7 @@ export async function startNode(options: NodeOptions, environment: Environment =
       metadata,
       metrics: nodeMetrics(node.service, () => node.scrubber.scrubbedChunks),
       environment,
+      identity: () => ({ name: node.identity.name, cluster: node.identity.cluster ?? null }),
       unreadyReasons: () => (node.isRegistered ? [] : ['not registered with the coordinator']),
       ...(options.tls ? { tls: options.tls } : {}),
     });

@@ -3,6 +3,7 @@ import type { Dialer } from '../protocol/call.js';
 import type { ChunkPeer } from '../protocol/chunk-http.js';
 import type { Environment } from '../protocol/environment.js';
 import type { HoldfastError } from '../protocol/errors.js';
+import { accessKeyOf } from '../protocol/permit.js';
 import { ChunkService } from './chunk-service.js';
 import type { ChunkStore } from './chunk-store.js';
 import { Identity } from './identity.js';
@@ -41,6 +42,8 @@ export class StorageNode {
     this.replicator = new Replicator(this.service, parts.environment, parts.peerAt);
     this.scrubber = new Scrubber(this.service, parts.environment, parts.state);
     this.service.onBadReplica = (chunk, problem, detail, foundBy) => this.registration?.reportBad({ chunk, problem, detail, foundBy });
+    const { cluster } = identity;
+    if (cluster !== undefined) this.service.setHome({ cluster, accessKey: accessKeyOf(parts.token, cluster) });
     this.scrubber.onVerified = (chunks) => this.registration?.reportVerified(chunks);
   }
 

@@ -15,7 +15,10 @@
  *   GET    /metadata/:name                                        → 200 content; ENOENT 404
  *   DELETE /metadata/:name?epoch=                                 → 200 {removed}
  *                      Copies of the coordinator's metadata, only for permits of client `coordinator`. Names: ^[A-Za-z0-9._-]{1,128}$. A lower epoch than a name has seen: 409 STALE_EPOCH
- *   GET  /healthz /readyz /metrics
+ *                      Served also by a node that has not registered since its start (it knows its cluster from its data directory): that is how a lost
+ *                      coordinator's metadata is found again. Then only permits of the highest generation count, which only the coordinator's own has
+ *   GET  /healthz      → 200 {ok, name, cluster: string | null}
+ *   GET  /readyz /metrics
  *
  * Status codes: 400 BAD_MESSAGE, 401 UNAUTHORIZED and PERMIT_EXPIRED, 403 FORBIDDEN, 404, 409 CHUNK_CORRUPT, 413 TOO_LARGE, 415 any content-encoding, 422 body does not hash to the id, 507 ENOSPC, 503 NOT_READY/OVERLOADED, 500.
  */

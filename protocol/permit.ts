@@ -38,6 +38,13 @@ export interface Receipt {
   readonly client: string;
 }
 
+/**
+ * The cluster's access key (32 bytes). Whoever has the node token can work it out, so it is stored nowhere, and a node that was started while the
+ * coordinator is gone has it as well.
+ */
+export const accessKeyOf = (nodeToken: string, cluster: string): Buffer =>
+  createHmac('sha256', nodeToken).update(`holdfast-access-key${cluster}`).digest();
+
 const mac = (key: Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest();
 
 /** Signs claims. `key` is the cluster's access key (32 bytes). */

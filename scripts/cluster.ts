@@ -262,6 +262,7 @@ export class LocalCluster {
   async startCoordinator(timeoutMs = START_TIMEOUT_MS): Promise<'started' | 'already running'> {
     const { coordinator } = this;
     requireBuild();
+    this.requireMetadata();
     if (coordinator.pid === undefined) await this.requireFree('coordinator', this.config.coordinator.host, this.config.coordinator.port);
     const how = coordinator.start();
     let reason = 'it did not answer';
@@ -285,6 +286,20 @@ export class LocalCluster {
       () => (coordinator.state === 'paused' ? 'it is paused: scripts/coordinator resume' : reason),
     );
     return how;
+  }
+
+  /** True when a coordinator or a node of this cluster has ever kept anything. */
+  get hasData(): boolean {
+    const directories = [this.coordinatorData, ...this.nodeNames.map((name) => this.nodeData(name))];
+    return existsSync(this.nodeTokenFile) || directories.some((directory) => !isEmptyDirectory(directory));
+  }
+
+  /** A cluster with data but without metadata is not started: that would make a new, empty one, and replace the tokens that a recovery needs. */
+  private requireMetadata(): void {
+    if (!isEmptyDirectory(this.coordinatorData) || !this.hasData) return;
+    throw new ClusterError(
+      `the coordinator's data in ${this.coordinatorData} is gone, but the nodes hold data: start the nodes (scripts/node start NAME) and run "scripts/holdfast recover --state ${this.stateDirectory}", which rebuilds it from the copies they keep; scripts/down --purge gives everything up`,
+    );
   }
 
   /** Copies of the tokens outlive the coordinator's disk: `recover` needs the node token. */
@@ -312,6 +327,22 @@ export class LocalCluster {
   async startNode(name: string, timeoutMs = START_TIMEOUT_MS): Promise<'started' | 'already running'> {
     const how = await this.launchNode(name);
     await this.waitNodeUp(name, timeoutMs);
+    return how;
+  }
+
+  /** Starts a node while there is no coordinator, as a recovery needs it: waits until it answers by itself. */
+  async startNodeAlone(name: string, timeoutMs = START_TIMEOUT_MS): Promise<'started' | 'already running'> {
+    const how = await this.launchNode(name);
+    await this.waitAlive(
+      this.node(name),
+      timeoutMs,
+      () =>
+        fetch(`${this.nodeUrl(name)}/healthz`, { signal: AbortSignal.timeout(5000) }).then(
+          (answer) => answer.ok,
+          () => false,
+        ),
+      () => 'it does not answer',
+    );
     return how;
   }
 
@@ -544,6 +575,11 @@ export class LocalCluster {
 
 /** Listening beyond this machine without TLS must be asked for. */
 const outside = (host: string): string[] => (host === LOOPBACK ? [] : ['--insecure']);
+
+/** Absent counts as empty; what the file system itself put there does not count. */
+function isEmptyDirectory(path: string): boolean {
+  return !existsSync(path) || readdirSync(path).every((name) => name === 'lost+found');
+}
 
 function requireBuild(): void {
   if (!existsSync(programFile)) throw new ClusterError(`${programFile} is not there: run scripts/setup, which builds it`);

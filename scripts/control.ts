@@ -38,7 +38,8 @@ async function act(cluster: LocalCluster, verb: Verb, name: string): Promise<voi
 }
 
 function startOne(cluster: LocalCluster, process: LocalProcess): Promise<'started' | 'already running'> {
-  if (part === 'node') return cluster.startNode(process.name);
+  if (part === 'node')
+    return cluster.coordinator.pid === undefined ? cluster.startNodeAlone(process.name) : cluster.startNode(process.name);
   return part === 'mount' ? cluster.startMount() : cluster.startCoordinator();
 }
 

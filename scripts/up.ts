@@ -1,6 +1,5 @@
 // Starts a local cluster: coordinator, nodes, mount. Started by scripts/up, which prepares the machine first.
 
-import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import type { ClusterStatus } from '../protocol/admin-calls.js';
 import { LocalCluster, type Started } from './cluster.js';
@@ -42,7 +41,7 @@ const command = script('up', 'Starts a cluster on this machine and returns when 
         started = await cluster.start();
       } catch (error) {
         // A cluster that never ran leaves nothing behind.
-        if (!existsSync(cluster.coordinatorData)) await cluster.purge();
+        if (!cluster.hasData) await cluster.purge();
         throw error;
       }
       tell(cluster, started, await cluster.status());

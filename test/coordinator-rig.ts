@@ -2,7 +2,7 @@
  * A coordinator in one process without sockets, disks or nodes, for tests of its file tree, sessions and recovery: memory storage with crash semantics,
  * connections as pairs of objects, and a keeper of chunks that believes receipts of the form "<chunk>:<sizeBytes>".
  */
-import { accessKeyOf, Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
+import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import { MemoryJournalStorage } from '../coordinator/journal-storage.js';
 import { MemoryMetadataStore } from '../coordinator/metadata-store.js';
 import type { ClientCaller, ClusterContext, ClusterKeeper } from '../coordinator/ports.js';
@@ -13,6 +13,7 @@ import type { ChunkId, ChunkLocation } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import { fromWire, HoldfastError, toWire } from '../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../protocol/limits.js';
+import { accessKeyOf } from '../protocol/permit.js';
 
 /** Counts references as the real keeper does; chunks live for ever. */
 class SmallKeeper implements ClusterKeeper {

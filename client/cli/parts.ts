@@ -11,7 +11,7 @@ const fronts = {
   mount: async () => (await import('../../mount/main.js')).runMount,
   tui: async () => (await import('../../tui/main.js')).runTui,
   recover: async () => (await import('../../coordinator/recover.js')).runRecover,
-  restore: async () => (await import('../../coordinator/backup.js')).runRestore,
+  restore: async () => (await import('../../coordinator/restore.js')).runRestore,
 } satisfies Record<string, () => Promise<Front>>;
 export type Part = keyof typeof fronts;
 
