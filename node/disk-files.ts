@@ -36,6 +36,8 @@ const done = (start: (callback: Done) => void): Promise<void> =>
 
 /** Linux takes at most IOV_MAX (1024) buffers at a time. */
 const MAX_PARTS_PER_WRITE = 1000;
+/** Copying this much into the page cache takes less time than handing it to another thread and waking up again. */
+const WRITE_AT_ONCE_BYTES = 64 * 1024;
 
 export const nodeFiles: DiskFiles = {
   open: (path, flags) => asked((callback) => fs.open(path, flags, 0o600, callback)),
@@ -53,11 +55,14 @@ export const nodeFiles: DiskFiles = {
   write: async (fd, parts, position) => {
     let left = parts.slice(0);
     let at = position;
+    const isSmall = parts.length <= MAX_PARTS_PER_WRITE && parts.reduce((sum, part) => sum + part.length, 0) <= WRITE_AT_ONCE_BYTES;
     while (left.length > 0) {
       const group = left.length > MAX_PARTS_PER_WRITE ? left.slice(0, MAX_PARTS_PER_WRITE) : left;
-      let count = await asked<number>((callback) =>
-        group.length === 1 ? fs.write(fd, group[0]!, 0, group[0]!.length, at, callback) : fs.writev(fd, group, at, callback),
-      );
+      let count = isSmall
+        ? fs.writevSync(fd, group, at)
+        : await asked<number>((callback) =>
+            group.length === 1 ? fs.write(fd, group[0]!, 0, group[0]!.length, at, callback) : fs.writev(fd, group, at, callback),
+          );
       at += count;
       // A write may be short: drop what went out and go on with the rest.
       let whole = 0;
