@@ -4,7 +4,7 @@ import type { Environment } from '../protocol/environment.js';
 import type { EventLog } from './events.js';
 import type { Job, JobBook } from './jobs.js';
 import type { Membership } from './membership.js';
-import { withoutReplica } from './rows.js';
+import { withoutReplica, withReplica } from './rows.js';
 import type { State } from './state.js';
 
 const VERIFY_GROUP = 32;
@@ -95,6 +95,22 @@ export class ReplicaCare {
     });
     if (this.awaited.size < MOST_AWAITED) this.awaited.set(chunk, name);
     this.context.replicaLost();
+    // The report may have crossed with a new upload to that very node: before it counts as lost the node looks once more.
+    if (goodLeft === 0) this.lookOnceMore(node, chunk);
+  }
+  private lookOnceMore(node: NodeId, chunk: ChunkId): void {
+    const { state, membership, environment } = this.context;
+    const member = membership.get(node);
+    if (!member?.isReachable) return;
+    member.order('verify', { chunks: [chunk] }, VERIFY_TIMEOUT_MS).then(
+      ({ good }) => {
+        const row = state.get('chunks', chunk);
+        if (!good.includes(chunk) || !row || row.replicas.includes(node)) return;
+        state.transact((tx) => tx.put('chunks', chunk, withReplica(row, node)));
+        environment.log('info', 'a replica reported bad is there and good', { chunk, node });
+      },
+      (error: unknown) => environment.log('debug', 'a replica could not be checked', { chunk, node, error: String(error) }),
+    );
   }
   private remember(node: NodeId, chunk: ChunkId): void {
     const nodes = this.early.get(chunk) ?? new Set();

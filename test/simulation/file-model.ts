@@ -93,7 +93,21 @@ export class FileModel {
   judge(bytes: Buffer, certainty: Certainty): string | undefined {
     const from = certainty === 'exact' ? this.versions.length - 1 : certainty === 'flushed' ? this.flushed : this.synced;
     for (let at = this.versions.length - 1; at >= from; at--) if ((this.versions[at] as Buffer).equals(bytes)) return undefined;
+    if (certainty !== 'exact' && this.isWholeByChunk(bytes, from)) return undefined;
     return this.difference(bytes, from);
+  }
+
+  /** Chunks of one file may become visible one after the other, each as of some version. */
+  private isWholeByChunk(bytes: Buffer, from: number): boolean {
+    const allowed = this.versions.slice(from);
+    const { chunkSizeBytes } = this;
+    if (bytes.length <= chunkSizeBytes || !allowed.some((one) => one.length === bytes.length)) return false;
+    for (let at = 0; at < bytes.length; at += chunkSizeBytes) {
+      const end = Math.min(at + chunkSizeBytes, bytes.length);
+      const found = bytes.subarray(at, end);
+      if (!allowed.some((one) => one.length >= end && one.subarray(at, end).equals(found))) return false;
+    }
+    return true;
   }
 
   private difference(bytes: Buffer, from: number): string {

@@ -65,7 +65,7 @@ export abstract class Program {
   readonly random: Random;
   readonly contents: Contents;
   /** What it is doing, for the report when it never ends. */
-  doing = '';
+  readonly doing = new Set<string>();
   operations = 0;
 
   constructor(
@@ -107,7 +107,8 @@ export abstract class Program {
 
   /** Does something and sorts its outcome; what may not fail in calm weather is a violation. */
   protected async attempt<T>(what: string, seat: ClientSeat, action: (cluster: Cluster) => Promise<T>): Promise<Outcome<T>> {
-    this.doing = `${what} on ${seat.name}`;
+    const doing = `${what} on ${seat.name} since ${this.world.nowMs - 1_000_000} ms`;
+    this.doing.add(doing);
     this.operations++;
     try {
       const value = await seat.use(action);
@@ -128,7 +129,7 @@ export abstract class Program {
       if (error.code === 'INTERNAL') this.fail(`${what}: ${error.message}`);
       return { state: 'unknown', error };
     } finally {
-      this.doing = '';
+      this.doing.delete(doing);
     }
   }
 }

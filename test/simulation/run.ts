@@ -167,7 +167,7 @@ class Run {
       isDone = true;
     });
     if (!(await world.runUntil(() => isDone, STUCK_AFTER_MS))) {
-      const stuck = this.programs.filter((program) => program.doing !== '').map((program) => `${program.name} ${program.doing}`);
+      const stuck = this.programs.flatMap((program) => [...program.doing].map((what) => `${program.name} ${what}`));
       world.fail(`after ${STUCK_AFTER_MS / 1000} s these never ended: ${stuck.join('; ') || 'the faults'}`);
       return;
     }
