@@ -53,6 +53,8 @@ export interface ClientPorts {
 
 /** What may be done with no room left: it frees some, or costs next to nothing. */
 const allowedWhenFull: ReadonlySet<Method> = new Set(['unlink', 'removeDirectory', 'releaseOrphans', 'dropLocks', 'truncate', 'punch']);
+/** Refusing this would let others wait for the lock for ever. */
+const isUnlock = (method: Method, request: unknown): boolean => method === 'lock' && (request as { kind?: string }).kind === 'unlock';
 
 export class ClientHandlers {
   private isStopping = false;
@@ -281,7 +283,7 @@ export class ClientHandlers {
     const { ports } = this;
     const isLock = method === 'lock' || method === 'dropLocks' || method === 'releaseOrphans';
     if (caller.access === 'read' && !isLock) throw new HoldfastError('EROFS', 'this access allows reading only');
-    if (ports.isFull() && !allowedWhenFull.has(method))
+    if (ports.isFull() && !allowedWhenFull.has(method) && !isUnlock(method, request))
       throw new HoldfastError('ENOSPC', 'the disk of the coordinator is full: free some space there');
     if (method === 'commit') await this.settleChunks(request as RequestOf<ClientCalls, 'commit'>);
     if (method === 'truncate' || method === 'punch') await this.cutSteps(caller, method, request);
