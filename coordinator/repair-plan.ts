@@ -164,7 +164,10 @@ export function planCopies(
   let looked = 0;
   let turn = 0;
   for (const { chunks, replicas, judgement } of ordered) {
+    // While other nodes are at work, the only free one often holds all chunks of this class already: not one of them need be looked at.
+    const targets = [...nodes.values()].filter((node) => node.isWritable && !replicas.includes(node.node)).map(({ node }) => node);
     for (const chunk of chunks) {
+      if (!targets.some((node) => ask.hasRoom(node))) break;
       if (++looked > ask.lookAtMost || ask.isFull()) return;
       if (ask.isSkipped(chunk)) continue;
       let taken = [...replicas, ...ask.taking(chunk)];

@@ -288,7 +288,8 @@ export class Repair {
         (this.areUsersBusy ? Math.max(pace.restFactor, paceOf(this.speed, true).restFactor) : pace.restFactor);
       if (restMs > 0) {
         this.restingUntilMs.set(order.to, environment.monotonicMs() + restMs);
-        environment.setTimer(restMs, () => this.lookSoon());
+        // Timers count whole milliseconds and may be early by a part of one: then the node would seem to rest until the next tick.
+        environment.setTimer(Math.ceil(restMs) + 1, () => this.lookSoon());
       } else this.lookSoon();
     }
   }

@@ -92,8 +92,15 @@ export class DiskChunkStore implements ChunkStore {
     return this.table.has(id);
   }
 
-  put(chunks: readonly ChunkToPut[], durable: boolean): Promise<(HoldfastError | undefined)[]> {
-    return Promise.all(chunks.map((chunk) => this.putOne(chunk, durable)));
+  async put(chunks: readonly ChunkToPut[], durable: boolean): Promise<(HoldfastError | undefined)[]> {
+    if (!durable || chunks.length === 1) return Promise.all(chunks.map((chunk) => this.putOne(chunk, durable)));
+    // Several large ones, durable: 1. all are written under their names, 2. all are synced together, then their directories; only then does any
+    // count as done. Syncs that run together share the file system's journal commits, of which every chunk for itself would need several.
+    const isLarge = (chunk: ChunkToPut): boolean => chunk.encoded.length > MAX_SMALL_ENCODED_BYTES;
+    const outcomes = await Promise.all(chunks.map((chunk) => this.putOne(chunk, !isLarge(chunk))));
+    const written = chunks.filter((chunk, i) => isLarge(chunk) && !outcomes[i]).map(({ id }) => id);
+    const gone = new Set(written.length > 0 ? await this.sync(written) : []);
+    return chunks.map(({ id }, i) => outcomes[i] ?? (gone.has(id) ? notSynced(id) : undefined));
   }
 
   async read(id: ChunkId, first: number, count: number): Promise<Buffer> {
@@ -291,7 +298,7 @@ export class DiskChunkStore implements ChunkStore {
     if (!(await this.isWhole(chunk, entry))) return this.putNew(chunk, durable, this.table.get(chunk.id));
     if (!durable) return undefined;
     const gone = await this.sync([chunk.id]);
-    return gone.length === 0 ? undefined : new HoldfastError('EIO', 'the disk failed to sync this chunk', { chunk: chunk.id });
+    return gone.length === 0 ? undefined : notSynced(chunk.id);
   }
 
   /** Whether what is there is really this chunk. Bytes are read once per start; after that the size alone is compared. */
@@ -550,3 +557,4 @@ export class DiskChunkStore implements ChunkStore {
 
 const missing = (id: ChunkId): HoldfastError => new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
 const corrupt = (id: ChunkId, why: string): HoldfastError => new HoldfastError('CHUNK_CORRUPT', why, { chunk: id });
+const notSynced = (id: ChunkId): HoldfastError => new HoldfastError('EIO', 'the disk failed to sync this chunk', { chunk: id });

@@ -1,5 +1,10 @@
-/** Carries out copy orders: fetches chunks from other nodes, verifies them, keeps them durably. */
-import { parseHeader, verifyChunk } from '../protocol/chunk.js';
+/**
+ * Carries out copy orders: fetches chunks from other nodes, verifies them, keeps them durably.
+ *
+ * The chunks of an order are fetched side by side and stored together: one durable put costs the disk a few syncs however many chunks it holds, so
+ * a group of 64 small chunks costs what one does. An order is bounded (64 chunks; the coordinator keeps it to about 8 MiB), and so is memory here.
+ */
+import { verifyChunk } from '../protocol/chunk.js';
 import type { ChunkPeer } from '../protocol/chunk-http.js';
 import type { ChunkId } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
@@ -8,8 +13,10 @@ import type { CopyResult } from '../protocol/node-calls.js';
 import type { ChunkService } from './chunk-service.js';
 import type { ChunkToPut } from './chunk-store.js';
 
-/** Few enough that user traffic keeps going, enough to keep a disk busy. */
-const PARALLEL_COPIES = 4;
+/** Fetches under way, of all orders together: small chunks are all waiting for replies, so there are many. */
+const PARALLEL_FETCHES = 16;
+/** Fetched bytes are stored when they come to this much, so that an order of very large chunks does not lie in memory as a whole. */
+const PUT_GROUP_BYTES = 16 * 1024 * 1024;
 const FETCH_TIMEOUT_MS = 5000;
 
 export interface CopyRequest {
@@ -28,23 +35,59 @@ export class Replicator {
     private readonly peerAt: (url: string) => ChunkPeer,
   ) {}
 
-  /** Copies of all orders together share PARALLEL_COPIES places. Never rejects: each result says how its chunk went. */
-  copy(requests: readonly CopyRequest[], permit: string): Promise<CopyResult[]> {
-    return Promise.all(requests.map((request) => this.inTurn(() => this.copyOne(request, permit))));
+  /** Fetches of all orders together share PARALLEL_FETCHES places. Never rejects: each result says how its chunk went; one result per chunk. */
+  async copy(requests: readonly CopyRequest[], permit: string): Promise<CopyResult[]> {
+    const results = new Map<ChunkId, CopyResult>();
+    const puts: Promise<void>[] = [];
+    let group: ChunkToPut[] = [];
+    let groupBytes = 0;
+    const store = (): void => {
+      if (group.length > 0) puts.push(this.store(group, results));
+      group = [];
+      groupBytes = 0;
+    };
+    // A chunk named twice is one copy: two fetches of it would only wait for each other.
+    const distinct = new Map(requests.map((request) => [request.chunk, request]));
+    await Promise.all(
+      [...distinct.values()].map(({ chunk, from }) =>
+        this.inTurn(async () => {
+          try {
+            const existing = this.service.store.has(chunk) ? await this.service.receiptForExisting(chunk, 'coordinator') : undefined;
+            if (existing !== undefined) {
+              results.set(chunk, { chunk, receipt: existing });
+              return;
+            }
+            const fetched = await this.fetch(chunk, from, permit);
+            group.push(fetched);
+            groupBytes += fetched.encoded.length;
+            if (groupBytes >= PUT_GROUP_BYTES) store();
+          } catch (error) {
+            results.set(chunk, this.failed(chunk, error));
+          }
+        }),
+      ),
+    );
+    store();
+    await Promise.all(puts);
+    return requests.map(({ chunk }) => results.get(chunk) ?? { chunk, error: 'INTERNAL' });
   }
 
-  private async copyOne({ chunk, from }: CopyRequest, permit: string): Promise<CopyResult> {
+  private async store(group: readonly ChunkToPut[], results: Map<ChunkId, CopyResult>): Promise<void> {
     try {
-      const existing = await this.service.receiptForExisting(chunk, 'coordinator');
-      if (existing) return { chunk, receipt: existing };
-      const fetched = await this.fetch(chunk, from, permit);
-      const [receipt] = await this.service.putVerified([fetched], true, 'coordinator');
-      if (typeof receipt === 'string') return { chunk, receipt };
-      throw receipt ?? new HoldfastError('INTERNAL', 'the store gave no outcome');
+      const outcomes = await this.service.putVerified(group, true, 'coordinator');
+      group.forEach(({ id }, i) => {
+        const outcome = outcomes[i] ?? new HoldfastError('INTERNAL', 'the store gave no outcome');
+        results.set(id, typeof outcome === 'string' ? { chunk: id, receipt: outcome } : this.failed(id, outcome));
+      });
     } catch (error) {
-      if (!(error instanceof HoldfastError)) this.environment.log('error', 'a copy failed unexpectedly', { chunk, error: String(error) });
-      return { chunk, error: error instanceof HoldfastError ? `${error.code}: ${error.message}` : 'INTERNAL' };
+      for (const { id } of group) results.set(id, this.failed(id, error));
     }
+  }
+
+  private failed(chunk: ChunkId, error: unknown): CopyResult {
+    if (error instanceof HoldfastError) return { chunk, error: `${error.code}: ${error.message}` };
+    this.environment.log('error', 'a copy failed unexpectedly', { chunk, error: String(error) });
+    return { chunk, error: 'INTERNAL' };
   }
 
   private async fetch(chunk: ChunkId, from: readonly string[], permit: string): Promise<ChunkToPut> {
@@ -52,9 +95,8 @@ export class Replicator {
     for (const url of from) {
       try {
         const encoded = await this.peerAt(url).get(chunk, 'all', { permit, timeoutMs: FETCH_TIMEOUT_MS });
-        // The other node is not trusted either; the header was checked with the rest.
-        verifyChunk(chunk, encoded);
-        return { id: chunk, encoded, header: parseHeader(encoded) };
+        // The other node is not trusted either.
+        return { id: chunk, encoded, header: verifyChunk(chunk, encoded) };
       } catch (error) {
         failures.push(`${url}: ${error instanceof HoldfastError ? `${error.code} ${error.message}` : String(error)}`);
       }
@@ -63,7 +105,7 @@ export class Replicator {
   }
 
   private async inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.running >= PARALLEL_COPIES) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    if (this.running >= PARALLEL_FETCHES) await new Promise<void>((resolve) => this.waiting.push(resolve));
     else this.running++;
     try {
       return await work();
