@@ -18,7 +18,7 @@ const SIZES = [
 
 /** A screen: its name, the keys from the one before, and what shows that it is there. */
 const SCREENS: readonly (readonly [string, readonly string[], string | RegExp])[] = [
-  ['overview', ['1'], '[1 Overview]'],
+  ['overview', ['1'], /HEALTHY|DEGRADED|AT RISK|DATA LOSS/],
   ['nodes', ['2'], '[2 Nodes]'],
   ['files', ['3'], / (entry|entries) /],
   ['file', ['G', 'Enter', 'Right'], /Chunk(s| \d)/],
