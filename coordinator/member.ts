@@ -16,6 +16,7 @@ export interface NodeSpace {
 }
 export interface Beat extends NodeSpace {
   readonly readBytes: number;
+  readonly repairReadBytes?: number | undefined;
   readonly writtenBytes: number;
   readonly errors: number;
   readonly isReadOnly: boolean;
@@ -43,10 +44,14 @@ export class Member {
   scrubbedChunks = 0;
   metadataSequence = 0;
   readBytesPerS = 0;
+  /** Without what other nodes fetched by order. */
+  userReadBytesPerS = 0;
   writtenBytesPerS = 0;
   /** Readers complained about its speed until then. */
   slowUntilMs = 0;
-  private lastBeat: { readonly atMs: number; readonly readBytes: number; readonly writtenBytes: number } | undefined;
+  private lastBeat:
+    | { readonly atMs: number; readonly readBytes: number; readonly userReadBytes: number; readonly writtenBytes: number }
+    | undefined;
 
   constructor(
     readonly id: NodeId,
@@ -112,17 +117,21 @@ export class Member {
     this.scrubbedChunks = beat.scrubbedChunks;
     this.metadataSequence = beat.metadataSequence ?? 0;
     const last = this.lastBeat;
+    const userReadBytes = beat.readBytes - (beat.repairReadBytes ?? 0);
     if (last && nowMs - last.atMs >= 100) {
       const seconds = (nowMs - last.atMs) / 1000;
       this.readBytesPerS = Math.max(0, beat.readBytes - last.readBytes) / seconds;
+      this.userReadBytesPerS = Math.max(0, userReadBytes - last.userReadBytes) / seconds;
       this.writtenBytesPerS = Math.max(0, beat.writtenBytes - last.writtenBytes) / seconds;
     }
-    if (!last || nowMs - last.atMs >= 100) this.lastBeat = { atMs: nowMs, readBytes: beat.readBytes, writtenBytes: beat.writtenBytes };
+    if (!last || nowMs - last.atMs >= 100)
+      this.lastBeat = { atMs: nowMs, readBytes: beat.readBytes, userReadBytes, writtenBytes: beat.writtenBytes };
   }
   /** A new process of the node counts from zero. */
   restarted(): void {
     this.lastBeat = undefined;
     this.readBytesPerS = 0;
+    this.userReadBytesPerS = 0;
     this.writtenBytesPerS = 0;
   }
 

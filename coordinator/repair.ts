@@ -2,7 +2,7 @@
  * Brings chunks back to their copies: orders nodes to copy from each other, several orders at a time, and lets go of surplus. What to do next is
  * decided in repair-plan.ts from the sets of chunks with equal replicas, so nothing here looks at every chunk.
  *
- * Users come first: while commits arrive, a node gets one order at a time and rests as long as the order took (see `paceOf`).
+ * Users come first: while commits arrive or nodes serve readers, a node gets one order at a time and rests as long as the order took (see `paceOf`).
  */
 import type { RepairSpeed } from '../protocol/admin-calls.js';
 import type { ChunkId, NodeId } from '../protocol/entities.js';
@@ -40,6 +40,8 @@ const TRIM_AT_ONCE = 1_000;
 /** Surplus is let go only when nodes have been steady for a while: what looks too much may be needed in a moment. */
 const STEADY_BEFORE_TRIM_MS = 10_000;
 const USERS_BUSY_MS = 1_500;
+/** A node from which less than this is read counts as unused: somebody looking at a file now and then waits for nothing. */
+const USERS_BUSY_READ_BYTES_PER_S = 256 * 1024;
 const SPEED_SETTING = 'repairSpeed';
 
 export interface Pace {
@@ -126,12 +128,15 @@ export class Repair {
     this.failedUntilMs.clear();
     this.lookSoon();
   }
-  /** Users are writing. */
+  /** Users are writing. (That they read, the heartbeats of the nodes tell.) */
   usersWrote(): void {
     this.lastUserBytesMs = this.context.environment.monotonicMs();
   }
+  /** Users write, or read from any node as its last heartbeat told. */
   get areUsersBusy(): boolean {
-    return this.context.environment.monotonicMs() - this.lastUserBytesMs < USERS_BUSY_MS;
+    const { environment, membership } = this.context;
+    if (environment.monotonicMs() - this.lastUserBytesMs < USERS_BUSY_MS) return true;
+    return membership.all().some((member) => member.isUp && member.userReadBytesPerS >= USERS_BUSY_READ_BYTES_PER_S);
   }
   isCopying(chunk: ChunkId): boolean {
     return this.copying.has(chunk);
@@ -305,6 +310,7 @@ export class Repair {
     const orders = copies.map(({ chunk, from }) => ({
       chunk,
       from: from.map((node) => membership.get(node)?.row.url).filter((url): url is string => url !== undefined),
+      sizeBytes: state.get('chunks', chunk)?.sizeBytes,
     }));
     try {
       if (!target) throw new Error('the node is gone');

@@ -9,11 +9,11 @@
  *   remove ends first → the put, which looks at the store only afterwards, finds nothing and writes the chunk again;
  * and the sequence that `remove` answers is older than every receipt for a chunk that stayed or came back.
  */
-import { type ChunkHeader, isChunkId, verifyChunk } from '../protocol/chunk.js';
+import { type ChunkHeader, isChunkId, MAX_HEADER_BYTES, verifyChunk } from '../protocol/chunk.js';
 import type { ChunkId, NodeId } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
-import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
+import { MAX_IDS_PER_CALL, SMALL_CHUNK_BYTES } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
 import { checkPermit, type Permit, sign } from '../protocol/permit.js';
 import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut } from './chunk-store.js';
@@ -38,6 +38,8 @@ export interface Membership {
 export type FoundBy = 'scrub' | 'read' | 'order' | 'start';
 export interface ServiceCounters {
   readBytes: number;
+  /** Those of readBytes that other nodes fetched by order of the coordinator. */
+  repairReadBytes: number;
   writtenBytes: number;
   puts: number;
   gets: number;
@@ -45,11 +47,12 @@ export interface ServiceCounters {
 }
 
 const PARALLEL_CHECKS = 2;
+const PARALLEL_READS = 16;
 
 export class ChunkService {
   /** Random per start of this process; see Receipt. */
   readonly startId: string;
-  readonly counters: ServiceCounters = { readBytes: 0, writtenBytes: 0, puts: 0, gets: 0, corruptFound: 0 };
+  readonly counters: ServiceCounters = { readBytes: 0, repairReadBytes: 0, writtenBytes: 0, puts: 0, gets: 0, corruptFound: 0 };
   /** Told about replicas that turned out bad; they are out of service already. */
   onBadReplica: ((chunk: ChunkId, problem: ChunkProblem, detail: string, foundBy: FoundBy) => void) | undefined;
   private membership: Membership | undefined;
@@ -168,9 +171,31 @@ export class ChunkService {
     // The volume lies at a fixed place in the header. Whoever may not see the chunk learns nothing about its existence.
     if (permit.volume !== 0 && bytes.readUInt32LE(8) !== permit.volume)
       throw new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
-    this.counters.gets++;
-    this.counters.readBytes += bytes.length;
+    this.served(permit, bytes.length);
     return bytes;
+  }
+
+  /**
+   * The small ones among these chunks, whole, in order, until a batch of them would have more than `maxBytes`. Whatever cannot be had is left out:
+   * asked for singly, it tells why.
+   */
+  async getSmall(permit: Permit, ids: readonly ChunkId[], maxBytes: number): Promise<{ id: ChunkId; parts: Buffer[] }[]> {
+    let leftBytes = maxBytes;
+    const found = await inParallel([...new Set(ids)], PARALLEL_READS, async (id) => {
+      const item = await this.store.describe(id);
+      if (!item || item.sizeBytes > SMALL_CHUNK_BYTES || (permit.volume !== 0 && item.volume !== permit.volume)) return undefined;
+      // Counted before reading, with room for header and framing, so that not more than that is ever in memory.
+      const countedBytes = item.sizeBytes + MAX_HEADER_BYTES;
+      if (countedBytes > leftBytes) return undefined;
+      leftBytes -= countedBytes;
+      try {
+        return { id, parts: [await this.get(permit, id, 0, Number.POSITIVE_INFINITY)] };
+      } catch (error) {
+        if (error instanceof HoldfastError) return undefined;
+        throw error;
+      }
+    });
+    return found.filter((one) => one !== undefined);
   }
 
   async head(permit: Permit, id: string): Promise<boolean> {
@@ -289,6 +314,12 @@ export class ChunkService {
     this.counters.corruptFound++;
     this.environment.log('warn', 'a replica turned out bad and is out of service', { chunk, problem, detail, foundBy });
     this.onBadReplica?.(chunk, problem, detail.slice(0, 512), foundBy);
+  }
+
+  private served(permit: Permit, bytes: number): void {
+    this.counters.gets++;
+    this.counters.readBytes += bytes;
+    if (permit.client === 'coordinator') this.counters.repairReadBytes += bytes;
   }
 
   private member(): Membership {

@@ -2,7 +2,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { isChunkId } from '../protocol/chunk.js';
-import { DURABLE_HEADER, decodeBatch, SHA256_HEADER, statusOf } from '../protocol/chunk-http.js';
+import { DURABLE_HEADER, decodeBatch, encodeBatch, SHA256_HEADER, statusOf } from '../protocol/chunk-http.js';
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError, toWire } from '../protocol/errors.js';
 import { MAX_BATCH_CHUNKS, MAX_IDS_PER_CALL, MAX_PUT_BODY_BYTES } from '../protocol/limits.js';
@@ -91,6 +91,19 @@ class ChunkRequests {
       try {
         const results = await service.put(permit, decodeBatch(body.bytes, MAX_BATCH_CHUNKS), isDurable(request));
         return json(response, 200, { receipts: results.map((result) => (typeof result === 'string' ? result : toWire(result))) });
+      } finally {
+        body.release();
+      }
+    }
+    if (path === '/chunks/read' && method === 'POST') {
+      const permit = service.authorize(permitText, 'read');
+      const body = await this.body(request, MAX_SYNC_BODY_BYTES);
+      try {
+        const parts = encodeBatch(await service.getSmall(permit, idsOf(body.bytes), MAX_PUT_BODY_BYTES));
+        const bytes = Buffer.concat(parts);
+        response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length });
+        response.end(bytes);
+        return;
       } finally {
         body.release();
       }

@@ -196,6 +196,7 @@ export class Registration {
         usedBytes: usage.usedBytes,
         chunkCount: usage.chunkCount,
         readBytes: service.counters.readBytes,
+        repairReadBytes: service.counters.repairReadBytes,
         writtenBytes: service.counters.writtenBytes,
         errors: usage.errorCount,
         isReadOnly: usage.isReadOnly,

@@ -6,6 +6,8 @@
  *   POST /chunks                     body: batch of encoded chunks  → 200 {receipts: (string | WireError)[]}, in order; durable header as above
  *                                    batch = for each chunk: u32le length, 64 bytes hex id, encoded chunk
  *   GET  /chunks/:id?first=&count=   → 200 header + the leaves [first, first+count) (all without query); CHUNK_MISSING 404, CHUNK_CORRUPT 409
+ *   POST /chunks/read                {ids}                          → 200 batch, as above, of those that are here, whole as far as can be seen and of at most
+ *                                    SMALL_CHUNK_BYTES, in order; stops before MAX_PUT_BODY_BYTES. What is left out is asked for singly
  *   HEAD /chunks/:id                 → 200 or 404
  *   POST /sync                       {ids}                          → 200 {missing: ids}: every named chunk that is there is on stable storage now
  *   GET    /metadata/list                                         → 200 {items: {name, sizeBytes, epoch}[]}
@@ -101,5 +103,10 @@ export interface ChunkPeer {
     leaves: { first: number; count: number } | 'all',
     options: { permit: string; timeoutMs: number; signal?: AbortSignal },
   ): Promise<Buffer>;
+  /** The small ones among these chunks, whole and encoded, with one request; others are left out, as are those the node does not have. */
+  getSmall?(
+    chunks: readonly ChunkId[],
+    options: { permit: string; timeoutMs: number; signal?: AbortSignal },
+  ): Promise<Map<ChunkId, Buffer>>;
   sync(chunks: readonly ChunkId[], options: { permit: string; timeoutMs: number; signal?: AbortSignal }): Promise<{ missing: ChunkId[] }>;
 }

@@ -4,7 +4,7 @@
  * race of keep-alive) is sent once more; all requests here may be repeated, since chunks are named by their hash.
  */
 import { type Dispatcher, Pool } from 'undici';
-import { type ChunkPeer, DURABLE_HEADER, type EncodedChunk, encodeBatch } from './chunk-http.js';
+import { type ChunkPeer, DURABLE_HEADER, decodeBatch, type EncodedChunk, encodeBatch } from './chunk-http.js';
 import type { ChunkId, NodeId } from './entities.js';
 import { fromWire, HoldfastError, type WireError } from './errors.js';
 import { MAX_PUT_BODY_BYTES } from './limits.js';
@@ -96,6 +96,16 @@ export class HttpChunkPeer implements ChunkPeer {
     const reply = await this.send({ method: 'GET', path: `/chunks/${chunk}${query}`, ...options, maxReplyBytes: MAX_PUT_BODY_BYTES });
     if (reply.status !== 200) throw failureOf(reply);
     return reply.body;
+  }
+
+  async getSmall(
+    chunks: readonly ChunkId[],
+    options: { permit: string; timeoutMs: number; signal?: AbortSignal },
+  ): Promise<Map<ChunkId, Buffer>> {
+    const body = [Buffer.from(JSON.stringify({ ids: chunks }))];
+    const reply = await this.send({ method: 'POST', path: '/chunks/read', ...options, body, maxReplyBytes: MAX_PUT_BODY_BYTES });
+    if (reply.status !== 200) throw failureOf(reply);
+    return new Map(decodeBatch(reply.body, chunks.length).map(({ id, encoded }) => [id, encoded]));
   }
 
   async sync(

@@ -58,6 +58,8 @@ export const nodeCalls = {
     z.object({
       ...space,
       readBytes: z.number().min(0),
+      /** Those of readBytes that other nodes fetched by order; the rest, users read. */
+      repairReadBytes: z.number().min(0).optional(),
       writtenBytes: z.number().min(0),
       errors: z.number().int().min(0),
       isReadOnly: z.boolean(),
@@ -99,11 +101,13 @@ export const nodeServes = {
   inventory: query<{ items: InventoryItem[]; isLast: boolean }>()(
     z.object({ ...order, after: z.string().max(64), limit: z.number().int().min(1).max(MAX_IDS_PER_CALL) }),
   ),
-  /** Fetch chunks from other nodes (each `from` in turn until one gives good bytes), verify, store durably. */
+  /** Fetch chunks from other nodes (each `from` in turn until one gives good bytes), verify, store durably. `sizeBytes`: small ones are fetched together. */
   copy: query<{ results: CopyResult[] }>()(
     z.object({
       ...order,
-      chunks: z.array(z.object({ chunk: chunkId, from: z.array(z.string().url()).min(1).max(16) })).max(64),
+      chunks: z
+        .array(z.object({ chunk: chunkId, from: z.array(z.string().url()).min(1).max(16), sizeBytes: z.number().int().min(0).optional() }))
+        .max(64),
       permit: z.string().max(4096),
     }),
   ),
