@@ -101,6 +101,7 @@ export class Keeper implements ClusterKeeper {
     });
     this.inventory = new Inventory({
       ...{ environment, state, membership, receipts, collector, events },
+      ...(context.options.unknownGraceMs === undefined ? {} : { unknownGraceMs: context.options.unknownGraceMs }),
       completed: (member) => {
         this.safeMode.look();
         collector.wake(member.id);

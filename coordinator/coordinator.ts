@@ -19,6 +19,7 @@ import { ClientHandlers } from './client-handlers.js';
 import { Effects } from './effects.js';
 import { FileData } from './file-data.js';
 import { FileTree } from './file-tree.js';
+import { DEFAULT_UNKNOWN_GRACE_MS } from './inventory.js';
 import { Journal, recoverJournal } from './journal.js';
 import type { JournalStorage } from './journal-storage.js';
 import { Locks } from './locks.js';
@@ -41,6 +42,8 @@ export interface CoordinatorOptions {
   readonly downAfterMs: number;
   readonly stoppedGraceMs: number;
   readonly deletionGraceMs: number;
+  /** Chunks that nodes hold and no metadata names rest this long before they are set aside, or, when their upload was never committed, deleted. */
+  readonly unknownGraceMs: number;
   /** Reply to every change only when it is on stable storage. */
   readonly syncAlways: boolean;
   readonly version: string;
@@ -52,6 +55,7 @@ export const defaultCoordinatorOptions: CoordinatorOptions = {
   downAfterMs: DEFAULT_DOWN_AFTER_MS,
   stoppedGraceMs: DEFAULT_STOPPED_GRACE_MS,
   deletionGraceMs: 5000,
+  unknownGraceMs: DEFAULT_UNKNOWN_GRACE_MS,
   syncAlways: false,
   version: '0.1.0',
 };

@@ -24,7 +24,8 @@ import { countOf } from './words.js';
 
 const PAGE_TIMEOUT_MS = 30_000;
 const RETRY_MS = 200;
-const UNKNOWN_GRACE_MS = 15 * 60_000;
+/** Chunks no metadata names rest this long: their commit may still be on its way. */
+export const DEFAULT_UNKNOWN_GRACE_MS = 15 * 60_000;
 const SWEEP_MS = 30_000;
 const REPEAT_MS = 30 * 60_000;
 const SLICE = 20_000;
@@ -41,6 +42,7 @@ export interface InventoryContext {
   readonly receipts: Receipts;
   readonly collector: Collector;
   readonly events: EventLog;
+  readonly unknownGraceMs?: number;
   /** A node's inventory is complete for its present connection. */
   completed(member: Member): void;
   /** Replicas turned out to be missing: the chunks need copies. */
@@ -57,12 +59,15 @@ export class Inventory {
   private timer: Timer | undefined;
   private isStopped = false;
 
+  private readonly unknownGraceMs: number;
+
   constructor(private readonly context: InventoryContext) {
+    this.unknownGraceMs = context.unknownGraceMs ?? DEFAULT_UNKNOWN_GRACE_MS;
     context.state.onChange('chunks', (chunk, before, after) => this.rowChanged(chunk, before, after));
   }
 
   start(): void {
-    this.timer = this.context.environment.setTimer(SWEEP_MS, () => {
+    this.timer = this.context.environment.setTimer(Math.min(SWEEP_MS, this.unknownGraceMs), () => {
       this.sweep()
         .catch((error: unknown) => this.context.environment.log('warn', 'setting unknown chunks aside failed', { error: String(error) }))
         .finally(() => {
@@ -203,7 +208,7 @@ export class Inventory {
         receipts.seen.delete(chunk);
         continue;
       }
-      if (nowMs - sinceMs < UNKNOWN_GRACE_MS) continue;
+      if (nowMs - sinceMs < this.unknownGraceMs) continue;
       for (const node of nodes) {
         const lists = due.get(node) ?? { strangers: [], uncommitted: [] };
         due.set(node, lists);

@@ -25,6 +25,7 @@ interface Flags {
   readonly downAfter: number;
   readonly stoppedGrace: number;
   readonly deletionGrace: number;
+  readonly unknownGrace: number;
   readonly sync: 'interval' | 'always';
   readonly tlsKey?: string;
   readonly tlsCert?: string;
@@ -101,7 +102,7 @@ export async function runCoordinator(argv: readonly string[]): Promise<number> {
 
 function command(): Command {
   const option = (flags: string, description: string, name: string): Option => new Option(flags, description).env(`HOLDFAST_${name}`);
-  const { copies, chunkSizeBytes, downAfterMs, stoppedGraceMs, deletionGraceMs } = defaultCoordinatorOptions;
+  const { copies, chunkSizeBytes, downAfterMs, stoppedGraceMs, deletionGraceMs, unknownGraceMs } = defaultCoordinatorOptions;
   return new Command('holdfast coordinator')
     .description('Runs the coordinator: keeps the metadata and decides. Exactly one per cluster.')
     .exitOverride()
@@ -136,6 +137,11 @@ function command(): Command {
         .argParser(integer(0, 86_400_000)),
     )
     .addOption(
+      option('--unknown-grace <ms>', 'chunks on nodes that no metadata names rest this long before they are set aside', 'UNKNOWN_GRACE')
+        .default(unknownGraceMs)
+        .argParser(integer(1000, 604_800_000)),
+    )
+    .addOption(
       option('--sync <when>', 'when changes reach stable storage: within a second, or before each reply', 'SYNC')
         .choices(['interval', 'always'])
         .default('interval'),
@@ -164,6 +170,7 @@ async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise
       downAfterMs: flags.downAfter,
       stoppedGraceMs: flags.stoppedGrace,
       deletionGraceMs: flags.deletionGrace,
+      unknownGraceMs: flags.unknownGrace,
       syncAlways: flags.sync === 'always',
     },
     ...(flags.tlsKey === undefined || flags.tlsCert === undefined

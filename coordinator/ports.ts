@@ -88,6 +88,7 @@ export interface ClusterOptions {
   readonly stoppedGraceMs: number;
   /** How long a chunk without references rests before its deletion begins. */
   readonly deletionGraceMs: number;
+  readonly unknownGraceMs?: number;
   readonly version: string;
 }
 
