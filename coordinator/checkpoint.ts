@@ -1,7 +1,7 @@
 /**
  * Brings changed rows from memory to the store in the background, so that the journal stays short. Order of one checkpoint:
  *
- *   1. note which rows changed and the sequence of the open group; take the rows (immutable objects) at that very moment
+ *   1. note which rows changed and the sequence of the last closed group; take the rows (immutable objects) at that very moment
  *   2. sync the journal up to there: the store must never be ahead of it, or a power loss would leave a store without its history
  *   3. save rows and sequence in one transaction
  *   4. drop journal segments that hold nothing newer
@@ -85,7 +85,8 @@ export class Checkpointer {
   private async checkpoint(): Promise<void> {
     const { dirty } = this;
     if (dirty.size === 0) return;
-    const sequence = this.journal.sequence;
+    // The rows may be newer than that (the open record is replayed over them, which changes nothing), never older.
+    const sequence = this.journal.closedSequence;
     this.dirty = new Map();
     const rows = new Map<TableName, Map<AnyKey, unknown>>();
     for (const [table, keys] of dirty) {

@@ -313,7 +313,7 @@ export class Coordinator {
       epoch: this.epoch,
       contacts: () => this.keeper.contacts(),
       peer: parts.metadataPeer,
-      take: () => ({ rows: takeRows(state), sequence: journal.sequence }),
+      take: () => ({ rows: takeRows(state), sequence: journal.closedSequence }),
     });
     journal.copies = this.copies;
     this.copies.start();

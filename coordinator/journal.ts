@@ -71,6 +71,10 @@ export class Journal {
   get sequence(): number {
     return this.writtenSequence + (this.writing ? 1 : 0) + (this.open ? 1 : 0);
   }
+  /** Of the last record that gathers no more changes. The open one may still get changes of later transactions: rows taken now hold only part of it. */
+  get closedSequence(): number {
+    return this.writtenSequence + (this.writing ? 1 : 0);
+  }
   get position(): JournalPosition {
     return { sequence: this.writtenSequence, crc: this.crc };
   }
