@@ -29,7 +29,7 @@ export const newEntry = (): ChunkEntry => ({
   sizeBytes: UNKNOWN,
   encodedBytes: UNKNOWN,
   isVerified: false,
-  isStable: true,
+  isStable: false,
   log: undefined,
   offset: 0,
   syncing: undefined,

@@ -130,6 +130,32 @@ describe('disk chunk store: order of durability', () => {
     );
   }, 120_000);
 
+  it('syncs what a killed process had only written, and does not call stable what a power loss has emptied', async () => {
+    const files = new SimulatedFiles();
+    let store = await open(files);
+    await store.put([large], false);
+    await store.abandon();
+    // kill -9: the bytes are the kernel's, not yet the disk's.
+    store = await open(files);
+    expect(await store.sync([large.id])).toEqual([]);
+    await store.abandon();
+    files.powerLoss(() => false);
+    store = await open(files);
+    expect(await store.check(large.id)).toMatchObject({ state: 'good' });
+
+    const emptied = chunkOf(200_000, 77);
+    await store.put([emptied], false);
+    await store.abandon();
+    // The name makes it, the bytes do not.
+    const coins = [true, true];
+    files.powerLoss(() => coins.shift() ?? true);
+    store = await open(files);
+    expect(store.has(emptied.id)).toBe(true);
+    expect(await store.sync([large.id, emptied.id])).toEqual([emptied.id]);
+    expect(await store.put([emptied], true)).toEqual([undefined]);
+    expect(await store.check(emptied.id)).toMatchObject({ state: 'good' });
+  });
+
   it('starts after kill -9 at every single step of puts and a move, and still has everything it promised', async () => {
     for (let stopAt = 0; ; stopAt++) {
       const files = new SimulatedFiles();
@@ -192,6 +218,27 @@ describe('disk chunk store: a disk that fails', () => {
       expect(damaged).toEqual([`io-error ${chunk.id}`]);
     });
   }
+
+  it('several large chunks put durably together survive a power loss; one whose sync fails fails alone', async () => {
+    const files = new SimulatedFiles();
+    let store = await open(files);
+    const chunks = Array.from({ length: 6 }, (_, i) => chunkOf(150_000, 70 + i));
+    const together = [...chunks, small];
+    let syncs = 0;
+    files.onStep = (name, path) => {
+      if (name === 'fdatasync' && path.includes('/chunks/') && ++syncs === 3) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+    };
+    const outcomes = await store.put(together, true);
+    files.onStep = undefined;
+    const failed = together.filter((_, i) => outcomes[i]);
+    expect(failed.length).toBe(1);
+    expect(outcomes.find((outcome) => outcome)).toMatchObject({ code: 'EIO' });
+    expect(store.has(failed[0]!.id)).toBe(false);
+    await store.abandon();
+    files.powerLoss(() => false);
+    store = await open(files);
+    for (const chunk of together) if (chunk !== failed[0]) expect(await store.check(chunk.id)).toMatchObject({ state: 'good' });
+  });
 
   it('keeps what was synced before when a later sync of the same log fails', async () => {
     const files = new SimulatedFiles();

@@ -159,8 +159,15 @@ export class DiskChunkStore implements ChunkStore {
       if (entry?.log) logs.set(entry.log, Math.max(logs.get(entry.log) ?? 0, entry.offset + entry.encodedBytes));
       else if (entry && !entry.isStable) inFiles.push(id);
     }
-    await Promise.all([...[...logs].map(([log, end]) => this.logs.syncUpTo(log, end)), this.syncFiles(inFiles)]);
-    return ids.filter((id) => !this.table.has(id));
+    // A file from before this start: a power loss may have left the name without the bytes, a killed process bytes that no disk has yet. So it is
+    // looked at, then synced like any other.
+    const bad = new Set<ChunkId>();
+    await inParallel(inFiles, PARALLEL_DISK_CALLS, async (id) => {
+      if (this.table.get(id)?.isVerified === false && (await this.check(id)).state !== 'good') bad.add(id);
+    });
+    const whole = bad.size > 0 ? inFiles.filter((id) => !bad.has(id)) : inFiles;
+    await Promise.all([...[...logs].map(([log, end]) => this.logs.syncUpTo(log, end)), this.syncFiles(whole)]);
+    return ids.filter((id) => bad.has(id) || !this.table.has(id));
   }
 
   async remove(id: ChunkId): Promise<boolean> {

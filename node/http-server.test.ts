@@ -97,6 +97,20 @@ describe('chunk port and peer', () => {
     expect((await ask('HEAD', `/chunks/${bad.id}`)).status).toBe(404);
   });
 
+  it('gives many small chunks with one request, and leaves out large ones, absent ones and those of other volumes', async () => {
+    const foreign = chunkOf(100, 5, 2);
+    const other = chunkOf(0, 6);
+    const chunks = [small, large, foreign, other];
+    await store.put(chunks, true);
+    const ids = [...chunks.map(({ id }) => id), chunkOf(10, 77).id];
+    const got = await peer.getSmall(ids, { permit: readOnly, timeoutMs: 20_000 });
+    expect([...got.keys()]).toEqual([small.id, other.id]);
+    expect(got.get(small.id)?.equals(small.encoded)).toBe(true);
+    expect((await peer.getSmall(ids, { permit: coordinators, timeoutMs: 20_000 })).size).toBe(3);
+    await expect(peer.getSmall(ids, { permit: 'a.b', timeoutMs: 20_000 })).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    await expect(peer.getSmall(['x'], { permit, timeoutMs: 20_000 })).rejects.toMatchObject({ code: 'BAD_MESSAGE' });
+  });
+
   it('says 401 without a permit and with a forged one, the same whether the chunk exists or not', async () => {
     await peer.put([{ id: small.id, parts: [small.encoded] }], options);
     const replies = [];
