@@ -112,6 +112,11 @@ describe('C4 a coordinator whose data directory is gone', () => {
       const refused = await runScript('coordinator', ['start', ...state]);
       expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('holdfast recover --state')]);
 
+      // Neither is a new cluster made, nor is what the nodes have thrown away as that of a cluster that never ran.
+      const up = await runScript('up', [...state, '--no-mount']);
+      expect([up.code, up.stderr]).toEqual([1, expect.stringContaining('holdfast recover --state')]);
+      for (const name of cluster.nodeNames) expect(existsSync(join(cluster.nodeData(name), 'identity.json')), name).toBe(true);
+
       const early = await holdfast(['recover', ...state, '--json']);
       expect([early.code, early.stdout]).toEqual([5, '']);
       expect(JSON.parse(early.stderr)).toMatchObject({ error: { code: 'UNREACHABLE', exitCode: 5 } });
