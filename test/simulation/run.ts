@@ -2,7 +2,7 @@
  * One simulation from a seed: programs work, things break and heal, and after every healing all that was promised must be there: every file, every
  * copy, every count; and nothing else.
  */
-import { CHUNK_SIZE_BYTES, Cluster, type SimClient } from './cluster.js';
+import { CHUNK_SIZE_BYTES, Cluster, SimClient } from './cluster.js';
 import { type FaultContext, faultNames, faults, type Weather } from './faults.js';
 import { Judge } from './judge.js';
 import { describe } from './network.js';
@@ -62,6 +62,7 @@ class Run {
   private isCalm = true;
   private isStopping = false;
   private nodesLostPower = false;
+  private verifiers = 0;
 
   constructor(
     private readonly world: World,
@@ -240,7 +241,13 @@ class Run {
 
   private async verify(): Promise<void> {
     const { world, cluster } = this;
-    const seat = world.random.pick(cluster.clients);
+    // A client of its own, so that nothing comes from a cache.
+    const seat = new SimClient(cluster, `v${++this.verifiers}`);
+    await seat.start();
+    if (!(await world.runUntil(() => seat.isConnected, 60_000))) {
+      world.fail('a new client cannot connect after everything healed');
+      return;
+    }
     // After a loss of power each client says once that changes may have been undone.
     for (const client of cluster.clients)
       await this.drive(
@@ -251,6 +258,7 @@ class Run {
     for (const program of this.programs) {
       if (!(await this.drive(`${program.name} verification`, STUCK_AFTER_MS, program.verify(seat)))) return;
     }
+    seat.kill();
     for (const problem of this.judge.countProblems()) world.fail(problem);
     this.isCalm = true;
     this.nodesLostPower = false;
