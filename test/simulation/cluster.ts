@@ -36,6 +36,10 @@ export class SimNode {
   ) {
     this.process = new SimProcess(cluster.world, name);
     this.disk = new ChunkDisk(cluster.world, capacityBytes);
+    // With all other nodes away one copy was all there could be: the same as a loss of power for whoever did not sync.
+    this.disk.onDropped = (id) => {
+      if (!cluster.nodes.some((node) => node.disk.isGood(id))) cluster.nodesLostPower();
+    };
   }
 
   /** A start that is cut short by a kill has no end of its own. */

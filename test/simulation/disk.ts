@@ -80,7 +80,8 @@ export class ChunkDisk {
   readonly counters = noCounters();
   usedBytes = 0;
   readonly random: Random;
-  readonly stateValues = new Map<string, string>();
+  /** Told when bytes that were not synced are dropped after a failed sync. */
+  onDropped: ((id: ChunkId) => void) | undefined;
 
   constructor(
     readonly world: World,
@@ -260,6 +261,7 @@ export class SimChunkStore implements ChunkStore {
         this.errorCount++;
         // What the kernel may have dropped must not be called good by a later sync.
         this.drop(id);
+        disk.onDropped?.(id);
         this.onDamaged?.(id, 'io-error', 'fdatasync failed');
         missing.push(id);
       } else entry.isStable = true;
@@ -332,6 +334,7 @@ export class SimChunkStore implements ChunkStore {
           disk.counters.syncEio++;
           this.errorCount++;
           this.drop(id);
+          disk.onDropped?.(id);
           this.onDamaged?.(id, 'io-error', 'fdatasync failed');
         } else entry.isStable = true;
       }
