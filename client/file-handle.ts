@@ -80,7 +80,7 @@ export class Handle implements FileHandle {
     this.needWrite();
     if (sizeBytes > MAX_FILE_SIZE_BYTES) throw new HoldfastError('EFBIG', `a file holds at most ${MAX_FILE_SIZE_BYTES} bytes`);
     const { writer, reader } = this.file;
-    writer.clip(sizeBytes);
+    // All of it, also what is about to be cut off: the truncate may be refused, and then the bytes must be there.
     if (writer.isDirty) await this.told(writer.flush());
     const stamp = this.core.cache.stamp();
     const { attributes } = await this.core.session.call('truncate', { inode: this.inode, sizeBytes });

@@ -235,14 +235,6 @@ export class FileWriter implements NewerBytes {
     this.replaces = true;
   }
 
-  /** Forgets written bytes at or beyond a size: the file is about to be cut there. */
-  clip(sizeBytes: number): void {
-    const heldBefore = this.overlay.heldBytes;
-    this.overlay.clip(sizeBytes);
-    if (this.overlay.isEmpty) this.appendBase = null;
-    this.core.budget.change(this.overlay.heldBytes - heldBefore);
-  }
-
   /** Gives up everything that is not committed; every handle hears of it once. */
   discard(error: HoldfastError | undefined): void {
     const wasDirty = this.isDirty;

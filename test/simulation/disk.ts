@@ -176,15 +176,16 @@ export class SimChunkStore implements ChunkStore {
     if (durable) {
       await queue.wait(2);
       chunks.forEach((chunk, at) => {
-        if (outcomes[at]) return;
+        const there = disk.chunks.get(chunk.id);
+        // On stable storage since an earlier put: nothing to sync.
+        if (outcomes[at] || there?.isStable) return;
         if (queue.happens(disk.faults.syncEio)) {
           disk.counters.syncEio++;
           outcomes[at] = this.ioError('fdatasync failed');
           this.drop(chunk.id);
           return;
         }
-        const entry = disk.chunks.get(chunk.id);
-        if (entry) entry.isStable = true;
+        if (there) there.isStable = true;
       });
     } else this.schedulePass();
     return outcomes;
