@@ -150,6 +150,8 @@ export class Scrubber {
 
   /** Waits, or less when there is news (stop, another rate, a full scrub). */
   private pause(ms: number): Promise<void> {
+    // Told to stop between the last look and here: nobody would wake us.
+    if (this.isStopped) return Promise.resolve();
     const news = new Promise<void>((resolve) => {
       this.wake = resolve;
     });
