@@ -40,6 +40,8 @@ export class ChunkUploader {
     private readonly pool: NodePool,
     private readonly permits: Permits,
     private readonly copies: () => number,
+    /** Told of uploads given up without an answer: the node may hold what nobody counts. */
+    private readonly stray: (node: NodeId, chunks: readonly ChunkId[]) => void = () => {},
   ) {}
 
   /**
@@ -52,7 +54,7 @@ export class ChunkUploader {
     try {
       let pauseMs = FIRST_PAUSE_MS;
       for (;;) {
-        const round = new UploadRound(this.environment, this.pool, this.permits, this.copies(), group, options.durable);
+        const round = new UploadRound(this.environment, this.pool, this.permits, this.copies(), group, options.durable, this.stray);
         const outcome = await round.run();
         if (outcome === 'done') return;
         if (outcome === 'full') throw new HoldfastError('ENOSPC', 'every storage node is full; delete files or add a node');
@@ -93,6 +95,7 @@ class UploadRound {
     private readonly copies: number,
     private readonly group: readonly UploadChunk[],
     private readonly durable: boolean,
+    private readonly stray: (node: NodeId, chunks: readonly ChunkId[]) => void,
   ) {
     this.candidates = pool.candidates(group[0]!.id);
   }
@@ -190,6 +193,12 @@ class UploadRound {
       },
       (error: unknown) => {
         ended();
+        // Cut off by us or by its deadline. A node that could not be reached has nothing.
+        if (this.isSettled || isCode(error, 'DEADLINE'))
+          this.stray(
+            node,
+            todo.map(({ id }) => id),
+          );
         this.failed(node, error instanceof HoldfastError ? error : new HoldfastError('INTERNAL', String(error)));
         this.check();
       },

@@ -25,6 +25,7 @@ const DEFAULT_DIRTY_BUDGET_BYTES = 64 * 1024 * 1024;
 const DEFAULT_CACHE_BUDGET_BYTES = 256 * 1024 * 1024;
 const FIRST_CONNECTION_MS = 10_000;
 /** How long the end of a client waits for its dirty files. */
+const STRAY_REPORT_AFTER_MS = 2000;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 type ChangeListener = (change: { inode: InodeId; names?: readonly string[] }) => void;
@@ -84,7 +85,18 @@ export class ConnectedCluster implements Cluster {
       session,
       cache,
       pool,
-      uploader: new ChunkUploader(environment, pool, session, () => this.volume.copies),
+      uploader: new ChunkUploader(
+        environment,
+        pool,
+        session,
+        () => this.volume.copies,
+        (node, chunks) => {
+          // Later, when the commit that needs the chunks has surely been made.
+          environment.setTimer(STRAY_REPORT_AFTER_MS, () => {
+            for (const chunk of chunks) session.call('reportReplica', { chunk, node, problem: 'stray' }, { waitMs: 0 }).catch(() => {}); // An inventory finds it as well.
+          });
+        },
+      ),
       fetcher: new ChunkFetcher(environment, pool, session, leaves, (chunk, node, problem) => {
         session.call('reportReplica', { chunk, node, problem }).catch(() => {}); // Only a hint: the scrub finds it as well.
       }),

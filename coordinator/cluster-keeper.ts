@@ -26,6 +26,7 @@ import { SafeMode } from './safe-mode.js';
 import { Scrub } from './scrub.js';
 import type { Transaction } from './state.js';
 import { StatusBook } from './status.js';
+import { Strays } from './strays.js';
 import { Watches } from './watches.js';
 import { durationInWords } from './words.js';
 
@@ -40,6 +41,7 @@ export class Keeper implements ClusterKeeper {
   readonly inventory: Inventory;
   readonly safeMode: SafeMode;
   readonly care: ReplicaCare;
+  private readonly strays: Strays;
   readonly scrub: Scrub;
   readonly rebalance: Rebalance;
   readonly statusBook: StatusBook;
@@ -115,6 +117,7 @@ export class Keeper implements ClusterKeeper {
       repair.kick();
     });
     this.care = new ReplicaCare({ ...{ environment, state, membership, events, jobs }, replicaLost: () => repair.kick() });
+    this.strays = new Strays({ ...{ environment, state, membership, collector }, surplusFound: () => repair.kick() });
     this.scrub = new Scrub({ ...{ environment, membership, jobs, events } });
     this.rebalance = new Rebalance({ ...{ environment, state, membership, repair, collector, jobs, events, isSafeMode } });
     this.rates = new Rates(environment, {
@@ -214,8 +217,12 @@ export class Keeper implements ClusterKeeper {
   }
   reportReplica(
     caller: ClientCaller,
-    report: { chunk: ChunkId; node: NodeId; problem: 'corrupt' | 'missing' | 'unreachable' | 'slow' },
+    report: { chunk: ChunkId; node: NodeId; problem: 'corrupt' | 'missing' | 'unreachable' | 'slow' | 'stray' },
   ): void {
+    if (report.problem === 'stray') {
+      this.strays.look(report.node, report.chunk, caller.volume);
+      return;
+    }
     const row = this.context.state.get('chunks', report.chunk);
     if (!row || row.volume !== caller.volume || !row.replicas.includes(report.node)) return;
     if (report.problem === 'corrupt' || report.problem === 'missing') this.care.check(report.node, report.chunk, 'read');

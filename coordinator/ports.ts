@@ -40,7 +40,7 @@ export interface ChunkKeeper {
   space(volume: VolumeId): { totalBytes: number; freeBytes: number };
   reportReplica(
     caller: ClientCaller,
-    report: { chunk: ChunkId; node: NodeId; problem: 'corrupt' | 'missing' | 'unreachable' | 'slow' },
+    report: { chunk: ChunkId; node: NodeId; problem: 'corrupt' | 'missing' | 'unreachable' | 'slow' | 'stray' },
   ): void;
   /** The session is gone for good: its pins are void. */
   sessionEnded(client: ClientId): void;

@@ -228,9 +228,12 @@ export const clientCalls = {
 
   // The rest.
   statVolume: query<{ totalBytes: number; freeBytes: number; files: number; filesFree: number }>()(z.object({})),
-  /** Which copies of a chunk turned out bad or unreachable to a reader: the coordinator has the node check it. */
+  /**
+   * Which copies of a chunk turned out bad or unreachable to a reader: the coordinator has the node check it. `stray`: an upload to that node was
+   * given up without an answer, so it may hold a replica that nobody knows.
+   */
   reportReplica: query<Record<string, never>>()(
-    z.object({ chunk: chunkId, node: z.number().int(), problem: z.enum(['corrupt', 'missing', 'unreachable', 'slow']) }),
+    z.object({ chunk: chunkId, node: z.number().int(), problem: z.enum(['corrupt', 'missing', 'unreachable', 'slow', 'stray']) }),
   ),
 };
 export type ClientCalls = typeof clientCalls;
