@@ -260,12 +260,22 @@ export class ReplaceProgram extends SharedProgram {
     this.hasLostPower = false;
     this.nodesLost = false;
     this.isUnsure = false;
+    const [writer] = this.seats;
+    if (writer.isAlive) await writer.use((cluster) => cluster.flushAll({ durable: false })).catch(() => {});
+    await this.removeUnplaced(seat);
     const before = this.placed;
     await this.place(seat, true);
     if (this.placed === before) this.fail('no new version could be placed after everything healed');
   }
   override async cleanUp(seat: ClientSeat): Promise<void> {
     await super.cleanUp(seat);
+    await this.removeUnplaced(seat);
+  }
+  /**
+   * As a person would: a version that was not placed is removed. Its bytes may have gone with the power of the only node that had them, which nobody
+   * can heal; its writer was told.
+   */
+  private async removeUnplaced(seat: ClientSeat): Promise<void> {
     await seat.use(async (cluster) => {
       const { root } = cluster.tree;
       for (const { name } of await listAll(cluster, root))
