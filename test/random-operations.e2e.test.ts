@@ -3,7 +3,7 @@
  * often the whole tree byte by byte. The seed is printed; HOLDFAST_SEED=<seed> replays it, HOLDFAST_RANDOM_OPERATIONS=<n> sets how many,
  * HOLDFAST_RANDOM_LOG=<file> keeps the calls up to a difference.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -135,7 +135,10 @@ function comparable({ error, result }: Outcome): unknown {
 }
 
 async function compare(mounts: readonly [string, string], operations: number): Promise<void> {
-  const local = mkdtempSync(join(tmpdir(), 'hf-local-'));
+  // A folder below the temporary one, as on the mount: a link to "../c" must not lead to a file that other runs share.
+  const localRoot = mkdtempSync(join(tmpdir(), 'hf-local-'));
+  const local = join(localRoot, 'random');
+  mkdirSync(local);
   const random = randomFrom(seed);
   const maker = new CallMaker(random);
   const ours = mounts.map((directory) => new FsWorker(directory));
@@ -165,7 +168,7 @@ async function compare(mounts: readonly [string, string], operations: number): P
     }
   } finally {
     for (const worker of [...ours, ...theirs]) await worker.stop();
-    rmSync(local, { recursive: true, force: true });
+    rmSync(localRoot, { recursive: true, force: true });
   }
 }
 
