@@ -322,7 +322,8 @@ export class CounterProgram extends SharedProgram {
           await (isSync ? handle.sync() : handle.flush());
           this.unanswered--;
           this.answered++;
-          if (isSync) this.synced = this.answered;
+          // Behind a loss of power increments that were answered may be undone: what is synced then is the number that was written.
+          if (isSync) this.synced = this.hasLostPower ? value + 1 : this.answered;
         } finally {
           await handle.release();
         }
