@@ -66,11 +66,15 @@ export class ConnectedCluster implements Cluster {
           this.cacheNumber++;
           this.cache.forgetAll();
         },
-        lost: () => this.files.lost(),
+        lost: () => {
+          this.files.lost();
+          this.locks.lost();
+        },
         nodesChanged: (nodes) => this.pool.update(nodes),
         unlocked: (inodes) => this.locks.unlocked(inodes),
         volumeChanged: () => {},
         connection: (isConnected, reason) => {
+          if (isConnected) this.locks.connected();
           for (const listener of this.connectionListeners) listener(isConnected, reason);
         },
       },

@@ -2,12 +2,15 @@
  * Tells the coordinator which chunks make up a written range, with the nodes' receipts. Repeats with the same bytes uploaded again when the
  * coordinator no longer has what it was promised (a dead node, a collected chunk).
  */
+import type { RequestOf } from '../protocol/call.js';
+import type { ClientCalls } from '../protocol/client-calls.js';
 import type { Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { sleep, type Timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
 import type { ClientCore } from './core.js';
 import type { PendingChunk } from './file-writer.js';
+import { AskedChange } from './session.js';
 
 const UPLOAD_AGAIN_FOR_MS = 20_000;
 const FIRST_PAUSE_MS = 50;
@@ -27,50 +30,75 @@ interface Slice {
   readonly chunks: Set<PendingChunk>;
 }
 
-export class Committer {
+/**
+ * One commit of a batch, in as many calls as it takes. When `run` fails, running it again goes on where it stopped: what was committed is not
+ * committed a second time (appended bytes would be there twice), and a call whose reply never came is asked again under its own number.
+ */
+export class Commit {
+  private readonly slices: readonly Slice[];
+  private done = 0;
+  private shiftedBy = 0;
+  private attributes: InodeAttributes | undefined;
+  private readonly committed: Extent[] = [];
+  private readonly asked = new AskedChange();
+  private args: RequestOf<ClientCalls, 'commit'> | undefined;
+
   constructor(
     private readonly core: ClientCore,
     private readonly inode: InodeId,
-  ) {}
-
-  /** Resolves when all is committed; `extents` are as they lie in the file now. @throws {HoldfastError} ENOSPC, EDQUOT, ESTALE, EIO-class */
-  async commit(job: CommitJob): Promise<{ attributes: InodeAttributes; shiftedBy: number; extents: Extent[] }> {
-    const slices = slicesOf(job.chunks);
-    const committed: Extent[] = [];
-    let shiftedBy = 0;
-    let attributes: InodeAttributes | undefined;
-    for (const [index, slice] of slices.entries()) {
-      // The first slice of an append tells where all of it goes; the others follow it there.
-      const extents = shiftedBy === 0 ? slice.extents : slice.extents.map((extent) => ({ ...extent, offset: extent.offset + shiftedBy }));
-      const appendBase = index === 0 ? job.appendBase : null;
-      const reply = await this.commitSlice(job, slice, extents, appendBase, job.durable && index === slices.length - 1);
-      attributes = reply.attributes;
-      shiftedBy += reply.shiftedBy;
-      for (const extent of extents) committed.push(reply.shiftedBy === 0 ? extent : { ...extent, offset: extent.offset + reply.shiftedBy });
-    }
-    return { attributes: attributes!, shiftedBy, extents: committed };
+    private readonly job: CommitJob,
+  ) {
+    this.slices = slicesOf(job.chunks);
   }
 
-  private async commitSlice(job: CommitJob, slice: Slice, extents: Extent[], appendBase: number | null, durable: boolean) {
+  /** Some of it is committed or may be: only this very commit may be asked again. */
+  get isBegun(): boolean {
+    return this.done > 0 || this.asked.request !== undefined;
+  }
+
+  /** Resolves when all is committed; `extents` are as they lie in the file now. @throws {HoldfastError} ENOSPC, EDQUOT, ESTALE, EIO-class */
+  async run(): Promise<{ attributes: InodeAttributes; shiftedBy: number; extents: Extent[] }> {
+    const { slices, job } = this;
+    while (this.done < slices.length) {
+      const slice = slices[this.done]!;
+      // The first slice of an append tells where all of it goes; the others follow it there.
+      const by = this.shiftedBy;
+      const extents = by === 0 ? slice.extents : slice.extents.map((extent) => ({ ...extent, offset: extent.offset + by }));
+      const appendBase = this.done === 0 ? job.appendBase : null;
+      const reply = await this.commitSlice(slice, extents, appendBase, job.durable && this.done === slices.length - 1);
+      this.done++;
+      this.attributes = reply.attributes;
+      this.shiftedBy += reply.shiftedBy;
+      for (const extent of extents)
+        this.committed.push(reply.shiftedBy === 0 ? extent : { ...extent, offset: extent.offset + reply.shiftedBy });
+    }
+    return { attributes: this.attributes!, shiftedBy: this.shiftedBy, extents: this.committed };
+  }
+
+  /** It will not be run again. */
+  abandon(): void {
+    this.core.session.abandon(this.asked);
+  }
+
+  private async commitSlice(slice: Slice, extents: Extent[], appendBase: number | null, durable: boolean) {
     const { environment, session } = this.core;
+    const { job, asked } = this;
     const last = extents[extents.length - 1]!;
     let untilMs: number | undefined;
     let pauseMs = FIRST_PAUSE_MS;
     for (;;) {
+      if (asked.request === undefined || !this.args)
+        this.args = {
+          inode: this.inode,
+          extents,
+          receipts: [...slice.chunks].flatMap((chunk) => [...chunk.receipts.values()].map(({ receipt }) => receipt)),
+          sizeBytes: extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), last.offset + last.length),
+          ...(appendBase === null ? {} : { appendBase }),
+          ...(job.mtime ? { mtime: job.mtime } : {}),
+          ...(durable ? { durable } : {}),
+        };
       try {
-        return await session.call(
-          'commit',
-          {
-            inode: this.inode,
-            extents,
-            receipts: [...slice.chunks].flatMap((chunk) => [...chunk.receipts.values()].map(({ receipt }) => receipt)),
-            sizeBytes: extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), last.offset + last.length),
-            ...(appendBase === null ? {} : { appendBase }),
-            ...(job.mtime ? { mtime: job.mtime } : {}),
-            ...(durable ? { durable } : {}),
-          },
-          { session: job.session },
-        );
+        return await session.call('commit', this.args, { session: job.session, asked });
       } catch (error) {
         if (!isCode(error, 'UPLOAD_AGAIN')) throw error;
         untilMs ??= environment.monotonicMs() + UPLOAD_AGAIN_FOR_MS;

@@ -165,11 +165,11 @@ export class ClientFileTree implements FileTree {
     const reply = await (how === 'replace' ? this.removing(target, keepReplacedOpen, call) : call);
     const { moved, replaced } = reply;
     // Two names of one inode: nothing happens and both stay. The reply does not tell this from a name that was absent.
-    const mayBeSameFile = replaced === null && moved.nlink > 1 && target !== null;
+    const mayBeSameFile = how !== 'exchange' && replaced === null && moved.nlink > 1 && target !== null;
     if (mayBeSameFile) {
       cache.putAttributes(stamp, reply.from);
       cache.forgetEntry(from.parent, from.name);
-    } else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' && replaced ? replaced.inode : null);
+    } else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' ? (replaced ?? moved).inode : null);
     cache.putEntry(stamp, reply.to, to.name, moved.inode);
     this.keep(stamp, moved);
     if (how === 'exchange' && replaced) this.keep(stamp, replaced);

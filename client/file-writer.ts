@@ -13,7 +13,7 @@ import { type Timestamp, timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
 import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
-import { Committer } from './committer.js';
+import { Commit } from './committer.js';
 import type { ClientCore } from './core.js';
 import { type CutExtent, cutPieces } from './cut.js';
 import { DirtyOverlay, type Piece } from './dirty-overlay.js';
@@ -77,6 +77,8 @@ export class FileWriter implements NewerBytes {
   /** The commit that reaches this cut is answered only when it is on stable storage. */
   private durableThrough = 0;
   private isCommitting = false;
+  /** The commit under way, or the one that failed and comes before all others. */
+  private unfinished: { readonly batch: readonly Cut[]; readonly commit: Commit; readonly mustBeStable: boolean } | undefined;
   /**
    * The bytes written now take the place of others that may have been synced. If all machines lost power between the commit and the moment the
    * new chunks are stable, the file would have neither the old bytes nor the new ones (P7). So such chunks are made stable before their commit;
@@ -86,7 +88,6 @@ export class FileWriter implements NewerBytes {
   private failure: HoldfastError | undefined;
   private waiters: FlushWaiter[] = [];
   private uploadWaiters: FlushWaiter[] = [];
-  private readonly committer: Committer;
   private newest: InodeAttributes | undefined;
   /** The session these bytes were written in. */
   private session: number;
@@ -98,7 +99,6 @@ export class FileWriter implements NewerBytes {
   ) {
     this.overlay = new DirtyOverlay(core.volume.chunkSizeBytes);
     this.unsynced = new UnsyncedChunks(core);
-    this.committer = new Committer(core, inode);
     this.session = core.session.number;
   }
 
@@ -216,7 +216,8 @@ export class FileWriter implements NewerBytes {
    */
   async sync(): Promise<void> {
     await this.uploaded(true);
-    if (this.unsynced.isEmpty && this.cuts.length > 0) {
+    // A commit that was begun without being durable may cover these cuts.
+    if (this.unsynced.isEmpty && this.cuts.length > 0 && !this.unfinished) {
       this.durableThrough = this.nextCut - 1;
       await this.flush(true);
       return;
@@ -241,6 +242,8 @@ export class FileWriter implements NewerBytes {
     this.core.budget.change(-this.overlay.heldBytes - this.cuts.reduce((sum, cut) => sum + cut.heldBytes, 0));
     this.overlay = new DirtyOverlay(this.core.volume.chunkSizeBytes);
     this.cuts = [];
+    if (!this.isCommitting) this.unfinished?.commit.abandon();
+    this.unfinished = undefined;
     this.appendBase = null;
     this.failure = undefined;
     this.mtime = undefined;
@@ -388,20 +391,34 @@ export class FileWriter implements NewerBytes {
 
   private pump(): void {
     if (this.isCommitting || this.failure) return;
-    const batch = this.readyToCommit();
-    if (batch.length === 0) return;
+    this.unfinished ??= this.nextCommit();
+    const { unfinished } = this;
+    if (!unfinished) return;
     this.isCommitting = true;
-    const isDurable = batch[0]!.number <= this.durableThrough && batch[batch.length - 1]!.number >= this.durableThrough;
-    this.commit(batch, isDurable).then(
+    this.commit(unfinished).then(
       () => {
         this.isCommitting = false;
         this.pump();
       },
       (error: unknown) => {
         this.isCommitting = false;
-        this.fail(asHoldfast(error));
+        if (this.unfinished === unfinished) {
+          // Nothing of it is there: the next try may take more along.
+          if (!unfinished.commit.isBegun) this.unfinished = undefined;
+          this.fail(asHoldfast(error));
+        } else {
+          unfinished.commit.abandon(); // Its bytes were given up meanwhile.
+          this.pump();
+        }
       },
     );
+  }
+
+  /** Asks again for a commit whose reply never came, though nobody flushes: the coordinator keeps the replies to all later changes until then. */
+  resume(): void {
+    if (!this.failure || this.isCommitting || !this.unfinished) return;
+    this.retry();
+    this.pump();
   }
 
   /** The uploaded cuts at the head that may go in one commit: in order, not overlapping each other. */
@@ -429,16 +446,15 @@ export class FileWriter implements NewerBytes {
     return isAsked || bytes >= COMMIT_BYTES || extents >= COMMIT_EXTENTS ? batch : [];
   }
 
-  private async commit(batch: readonly Cut[], isDurable: boolean): Promise<void> {
-    const mustBeStable = batch.some((cut) => cut.mustBeStable);
-    // Chunks found at nodes already may be there in memory only.
-    if (mustBeStable && !this.unsynced.isEmpty) await this.makeStable();
-    const stamp = this.core.cache.stamp();
+  private nextCommit(): FileWriter['unfinished'] {
+    const batch = this.readyToCommit();
     const [first] = batch;
-    const last = batch[batch.length - 1]!;
-    const { attributes, shiftedBy, extents } = await this.committer.commit({
+    if (!first) return undefined;
+    const isDurable = first.number <= this.durableThrough && batch[batch.length - 1]!.number >= this.durableThrough;
+    const mustBeStable = batch.some((cut) => cut.mustBeStable);
+    const commit = new Commit(this.core, this.inode, {
       chunks: batch.flatMap((cut) => cut.chunks),
-      appendBase: first?.appendBase ?? null,
+      appendBase: first.appendBase,
       mtime: this.mtime,
       session: this.session,
       durable: isDurable,
@@ -450,6 +466,18 @@ export class FileWriter implements NewerBytes {
         return this.uploadChunks(chunks, isDurable || mustBeStable, untilMs, false);
       },
     });
+    return { batch, commit, mustBeStable };
+  }
+
+  private async commit(unfinished: NonNullable<FileWriter['unfinished']>): Promise<void> {
+    const { batch, commit, mustBeStable } = unfinished;
+    // Chunks found at nodes already may be there in memory only. Before a commit that may have been applied already there is nothing to wait for.
+    if (mustBeStable && !this.unsynced.isEmpty && !commit.isBegun) await this.makeStable();
+    const stamp = this.core.cache.stamp();
+    const last = batch[batch.length - 1]!;
+    const { attributes, shiftedBy, extents } = await commit.run();
+    if (this.unfinished !== unfinished) return; // Given up meanwhile.
+    this.unfinished = undefined;
     this.committed(batch, shiftedBy);
     this.newest = attributes;
     this.core.cache.putAttributes(stamp, attributes);

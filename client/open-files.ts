@@ -207,7 +207,10 @@ export class OpenFiles {
     this.timer = this.core().environment.setTimer(TICK_MS, () => {
       this.timer = undefined;
       const beforeMs = this.core().environment.monotonicMs() - WRITE_BACK_AFTER_MS;
-      for (const { writer } of this.files.values()) if (writer.hasUncut && writer.dirtySinceMs < beforeMs) writer.writeBack();
+      for (const { writer } of this.files.values()) {
+        if (writer.hasUncut && writer.dirtySinceMs < beforeMs) writer.writeBack();
+        writer.resume();
+      }
       // Oldest first; nodes have made everything stable by themselves long before.
       for (const [inode, { closedMs }] of this.closedUnsynced) {
         if (closedMs > beforeMs) break;

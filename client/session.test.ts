@@ -1,68 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { CallFrame, Connection, Dialer } from '../protocol/call.js';
+import type { CallFrame } from '../protocol/call.js';
 import type { InodeId } from '../protocol/entities.js';
-import { HoldfastError } from '../protocol/errors.js';
+import type { HoldfastError } from '../protocol/errors.js';
 import { LEASE_MS } from '../protocol/limits.js';
 import { FakeEnvironment, settle } from '../test/fake-environment.js';
-import { type RecalledInode, Session } from './session.js';
-
-type Answer = (frame: CallFrame) => Promise<unknown> | undefined;
-
-/** The coordinator's end of one connection; what it answers the test decides. */
-class TestConnection implements Connection {
-  onCall: Connection['onCall'];
-  onPush: Connection['onPush'];
-  onClose: Connection['onClose'];
-  isOpen = true;
-  readonly peer = 'test';
-  private readonly pending = new Set<(error: HoldfastError) => void>();
-  constructor(private readonly server: TestCoordinator) {}
-  call(frame: CallFrame, timeoutMs: number): Promise<unknown> {
-    if (!this.isOpen) return Promise.reject(new HoldfastError('UNREACHABLE', 'closed'));
-    this.server.frames.push(frame);
-    return new Promise((resolve, reject) => {
-      this.pending.add(reject);
-      this.server.environment.setTimer(timeoutMs, () => reject(new HoldfastError('DEADLINE', 'no answer')));
-      this.server.answer(frame)?.then(resolve, reject);
-    });
-  }
-  push(): void {}
-  close(reason: string): void {
-    if (!this.isOpen) return;
-    this.isOpen = false;
-    for (const reject of this.pending) reject(new HoldfastError('UNREACHABLE', reason));
-    this.onClose?.(reason);
-  }
-}
-
-class TestCoordinator implements Dialer {
-  readonly frames: CallFrame[] = [];
-  readonly secrets: string[] = [];
-  connection: TestConnection | undefined;
-  isUp = true;
-  resumes = true;
-  answerRenewals = true;
-  private known = new Set<string>();
-  /** Anything but hello and renew. */
-  handler: Answer = () => Promise.resolve({});
-  constructor(readonly environment: FakeEnvironment) {}
-  dial(_namespace: string, handshake: Record<string, unknown>): Promise<Connection> {
-    if (!this.isUp) return Promise.reject(new HoldfastError('UNREACHABLE', 'refused'));
-    this.secrets.push(String(handshake.clientSecret));
-    this.connection = new TestConnection(this);
-    return Promise.resolve(this.connection);
-  }
-  answer(frame: CallFrame): Promise<unknown> | undefined {
-    if (frame.method === 'hello') {
-      const secret = this.secrets[this.secrets.length - 1]!;
-      const resumed = this.resumes && this.known.has(secret);
-      this.known.add(secret);
-      return Promise.resolve({ resumed, permit: 'first', nodes: [], volume: {}, access: 'admin' });
-    }
-    if (frame.method === 'renew') return this.answerRenewals ? Promise.resolve({ permit: 'renewed', generation: 1 }) : undefined;
-    return this.handler(frame);
-  }
-}
+import { TestCoordinator } from '../test/session-rig.js';
+import { AskedChange, type RecalledInode, Session } from './session.js';
 
 let environment: FakeEnvironment;
 let coordinator: TestCoordinator;
@@ -114,6 +57,25 @@ describe('a change whose reply was lost with the connection', () => {
     expect(numbers).toHaveLength(2);
     expect(numbers[0]).toBe(numbers[1]);
     expect(new Set(coordinator.secrets).size).toBe(1);
+  });
+
+  it('keeps its number beyond the outage deadline when it may be asked again', async () => {
+    const asked = new AskedChange();
+    coordinator.handler = (frame) => (frame.method === 'sync' ? Promise.resolve({}) : undefined);
+    const first = outcomeOf(session.call('removeDirectory', removeDirectory, { asked }));
+    await environment.until(() => first.isDone);
+    expect(first.error?.code).toBe('DEADLINE');
+    const { request } = asked;
+    expect(request).toBeGreaterThan(0);
+    coordinator.handler = () => Promise.resolve({ parent: 'done' });
+    // Other changes do not tell the coordinator that the reply is not needed.
+    await session.call('unlink', { parent: 1, name: 'y', keepOpen: false, as: { uid: 0, gid: 0 } });
+    expect(sent('unlink')[0]!.answeredBelow).toBe(request);
+    expect(await session.call('removeDirectory', removeDirectory, { asked })).toEqual({ parent: 'done' });
+    expect(new Set(sent('removeDirectory').map((frame) => frame.request))).toEqual(new Set([request]));
+    expect(asked.request).toBeUndefined();
+    await session.call('removeDirectory', removeDirectory, { asked });
+    expect(sent('removeDirectory').at(-1)!.request).toBeGreaterThan(request!);
   });
 
   it('fails with SESSION_LOST when the coordinator has forgotten the session, and is not sent again', async () => {

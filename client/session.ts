@@ -50,6 +50,17 @@ export interface CallOptions {
   readonly session?: number;
   /** Instead of the session's outage deadline. */
   readonly waitMs?: number;
+  /** For a change that may be asked again by a later call: under its own number, as long as nobody knows whether it was applied. */
+  readonly asked?: AskedChange;
+}
+
+/**
+ * A change whose reply may never come. While `request` is set it may have been applied: asking it again with the same arguments and this object
+ * applies it at most once, and the coordinator keeps its reply for us until then.
+ */
+export class AskedChange {
+  request: number | undefined;
+  session: number | undefined;
 }
 
 export class Session {
@@ -141,15 +152,17 @@ export class Session {
     const { environment } = this;
     const untilMs = environment.monotonicMs() + (options.waitMs ?? this.outageTimeoutMs);
     const isChange = clientCalls[method].changes;
-    let request: number | undefined;
-    let sentIn: number | undefined;
+    const { asked } = options;
+    let request = asked?.request;
+    let sentIn = asked?.session;
     let pauseMs = FIRST_PAUSE_MS;
     for (;;) {
       let connection: Connection;
       try {
         connection = this.link.current ?? (await this.link.open(untilMs - environment.monotonicMs()));
       } catch (error) {
-        if (request !== undefined && sentIn === this.number) this.unanswered.delete(request);
+        // Whether it was applied is not known: who may ask again keeps its number.
+        if (request !== undefined && sentIn === this.number && !asked) this.unanswered.delete(request);
         throw error;
       }
       if (options.session !== undefined && options.session !== this.number) throw sessionLost();
@@ -161,6 +174,7 @@ export class Session {
           request = this.nextRequest++;
           sentIn = this.number;
           this.unanswered.add(request);
+          if (asked) Object.assign(asked, { request, session: sentIn });
         }
         const [lowest] = this.unanswered;
         frame = { method, request, answeredBelow: lowest ?? request, args };
@@ -170,13 +184,17 @@ export class Session {
         const reply = await connection.call(frame, Math.max(1000, Math.min(leftMs, DEFAULT_CALL_TIMEOUT_MS)));
         if (request !== undefined) {
           this.unanswered.delete(request);
+          if (asked) asked.request = undefined;
           if (sentIn === this.number && request > this.acknowledged) this.acknowledged = request;
         }
         return reply as ReplyOf<ClientCalls, M>;
       } catch (error) {
         const mayRepeat = isCode(error, 'UNREACHABLE', 'DEADLINE', 'NOT_READY', 'OVERLOADED');
         if (!mayRepeat || environment.monotonicMs() >= untilMs) {
-          if (request !== undefined && sentIn === this.number) this.unanswered.delete(request);
+          if (request !== undefined && sentIn === this.number && !(asked && mayRepeat)) {
+            this.unanswered.delete(request);
+            if (asked) asked.request = undefined;
+          }
           if (isCode(error, 'SESSION_LOST') && sentIn === this.number) this.lose();
           throw error;
         }
@@ -186,6 +204,12 @@ export class Session {
         }
       }
     }
+  }
+
+  /** Nobody will ask this change again: its reply need not be kept. */
+  abandon(asked: AskedChange): void {
+    if (asked.request !== undefined && asked.session === this.number) this.unanswered.delete(asked.request);
+    asked.request = undefined;
   }
 
   /** A fresh permit, when a node has called the one we hold too old. */

@@ -7,6 +7,7 @@ import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import type { ClientCalls, LockRange } from '../protocol/client-calls.js';
 import type { ClientId, InodeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { LOCKED_TO_THE_END, rangeOf, withRange } from '../protocol/lock-ranges.js';
 import type { FileTree } from './file-tree.js';
 import type { ClientCaller } from './ports.js';
 import { type LockRow, lockKey } from './rows.js';
@@ -14,32 +15,13 @@ import type { Transaction } from './state.js';
 
 type Range = LockRow['ranges'][number];
 type LockRequest = RequestOf<ClientCalls, 'lock'>;
-const TO_THE_END = Number.MAX_SAFE_INTEGER;
 /** More ranges of one owner on one file than this are a mistake or an attack. */
 const MAX_RANGES_PER_OWNER = 10_000;
 
-/** Sets [start, end) to a kind (undefined = unlocked) in a list of ranges; neighbours of one kind become one. Pure. */
-export function withRange(ranges: readonly Range[], kind: 'read' | 'write' | undefined, start: number, end: number): Range[] {
-  const result: Range[] = [];
-  const add = (range: Range): void => {
-    const last = result.at(-1);
-    if (last && last.kind === range.kind && last.end === range.start) result[result.length - 1] = { ...last, end: range.end };
-    else result.push(range);
-  };
-  const before: Range[] = [];
-  const after: Range[] = [];
-  for (const range of ranges) {
-    if (range.start < start) before.push({ ...range, end: Math.min(range.end, start) });
-    if (range.end > end) after.push({ ...range, start: Math.max(range.start, end) });
-  }
-  for (const range of before) add(range);
-  if (kind !== undefined) add({ kind, start, end });
-  for (const range of after) add(range);
-  return result;
-}
-
 const conflicts = (range: Range, kind: 'read' | 'write', start: number, end: number): boolean =>
   range.start < end && start < range.end && (range.kind === 'write' || kind === 'write');
+
+export { withRange };
 
 export class Locks {
   /** Keys of all locks of a client, so that its end needs no search. */
@@ -65,7 +47,7 @@ export class Locks {
 
   private conflict(caller: ClientCaller, request: LockRequest): { pid: number; range: Range } | undefined {
     if (request.kind === 'unlock') return undefined;
-    const [start, end] = bounds(request);
+    const [start, end] = rangeOf(request);
     const own = lockKey(request.inode, request.family, caller.client, request.owner);
     const prefix = `${request.family}:`;
     for (const [rest, row] of this.tree.state.table('locks').of(request.inode)) {
@@ -84,7 +66,7 @@ export class Locks {
       throw new HoldfastError('EAGAIN', 'somebody else holds a lock there');
     }
     const key = lockKey(request.inode, request.family, caller.client, request.owner);
-    const [start, end] = bounds(request);
+    const [start, end] = rangeOf(request);
     const before = tx.get('locks', key)?.ranges ?? [];
     const ranges = withRange(before, request.kind === 'unlock' ? undefined : request.kind, start, end);
     if (ranges.length > MAX_RANGES_PER_OWNER) throw new HoldfastError('ENOLCK', 'too many locked ranges');
@@ -102,7 +84,7 @@ export class Locks {
     const conflict: LockRange & { pid: number } = {
       kind: range.kind,
       start: range.start,
-      length: range.end === TO_THE_END ? 0 : range.end - range.start,
+      length: range.end === LOCKED_TO_THE_END ? 0 : range.end - range.start,
       pid,
     };
     return { conflict };
@@ -142,9 +124,4 @@ export class Locks {
     this.waiting.delete(inode);
     this.onUnlocked?.(inode, waiting);
   }
-}
-
-function bounds(request: LockRequest): [start: number, end: number] {
-  if (request.family === 'flock') return [0, TO_THE_END];
-  return [request.start, request.length === 0 ? TO_THE_END : request.start + request.length];
 }
