@@ -182,6 +182,7 @@ export class ConnectedCluster implements Cluster {
     const { losses } = this.session;
     if (losses === this.seenLosses) return;
     this.seenLosses = losses;
+    this.files.toldOfLosses();
     throw new HoldfastError('EIO', 'the coordinator lost power and with it changes of the file tree that were not synced yet');
   }
 

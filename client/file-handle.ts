@@ -6,6 +6,7 @@ import type { FileHandle } from './api.js';
 import type { ClientCore } from './core.js';
 import { ReadPosition } from './file-reader.js';
 import type { OpenFile, OpenFiles } from './open-files.js';
+import { changesLost } from './session.js';
 
 export class Handle implements FileHandle {
   private readonly position = new ReadPosition();
@@ -69,10 +70,8 @@ export class Handle implements FileHandle {
     const { losses } = this.core.session;
     if (losses > this.seenLosses) {
       this.seenLosses = losses;
-      throw new HoldfastError(
-        'EIO',
-        'the coordinator lost power and with it changes that were not synced yet; check the file and write it again',
-      );
+      writer.forgetLoss();
+      throw changesLost();
     }
   }
 
@@ -85,6 +84,7 @@ export class Handle implements FileHandle {
     const stamp = this.core.cache.stamp();
     const { attributes } = await this.core.session.call('truncate', { inode: this.inode, sizeBytes });
     writer.willReplace();
+    if (sizeBytes === 0) writer.forgetLoss();
     this.core.cache.putAttributes(stamp, attributes);
     reader.changed(stamp, attributes, (map) => map.cut(sizeBytes, Infinity));
   }
@@ -143,7 +143,9 @@ export class Handle implements FileHandle {
       length,
     });
     this.core.cache.putAttributes(stamp, attributes);
-    this.files.get(to.inode)?.reader.drop();
+    const target = this.files.get(to.inode);
+    target?.writer.noteChange();
+    target?.reader.drop();
     return copiedBytes;
   }
 

@@ -160,6 +160,8 @@ export class FileReader {
 
   private async loadAttributes(): Promise<void> {
     this.seen = await this.core.attributes(this.inode);
+    // Extents that came before the change these attributes tell of: together they would give zeros where the new bytes are.
+    if (this.dataVersion >= 0 && this.dataVersion !== this.seen.dataVersion) this.drop();
   }
 
   private async load(start: number, end: number): Promise<void> {

@@ -6,6 +6,7 @@ import type { CreateRequest, DirectoryEntry, FileTree, Identity, TimeChange } fr
 import type { ClientCore } from './core.js';
 import { Handle } from './file-handle.js';
 import type { OpenFiles } from './open-files.js';
+import type { ChangeMark } from './session.js';
 
 /** Directories up to this size are listed from the cache when it knows all of them. */
 const LISTED_FROM_CACHE = 2000;
@@ -148,20 +149,21 @@ export class ClientFileTree implements FileTree {
   ): Promise<void> {
     this.needWrite();
     const { cache, session } = this.core;
-    const source = cache.entry(from.parent, from.name);
-    if (how !== 'noreplace' && source && cache.entry(to.parent, to.name) !== null) await this.files.beforeReplacing(source);
+    let buildsOn: ChangeMark | undefined;
+    if (how !== 'noreplace' && this.files.hasWritten && cache.entry(to.parent, to.name) !== null) {
+      // After an outage the cache knows no names, yet a file written before it needs the same care.
+      const known = cache.entry(from.parent, from.name);
+      const source = known === undefined ? (await this.lookup(from.parent, from.name))?.inode : known;
+      if (source) buildsOn = await this.files.beforeReplacing(source);
+    }
     const stamp = cache.stamp();
     const target = cache.entry(to.parent, to.name);
     const keepReplacedOpen = how === 'replace' && this.mustKeep(target);
-    const call = session.call('rename', {
-      fromParent: from.parent,
-      fromName: from.name,
-      toParent: to.parent,
-      toName: to.name,
-      how,
-      keepReplacedOpen,
-      as,
-    });
+    const call = session.call(
+      'rename',
+      { fromParent: from.parent, fromName: from.name, toParent: to.parent, toName: to.name, how, keepReplacedOpen, as },
+      { buildsOn },
+    );
     const reply = await (how === 'replace' ? this.removing(target, keepReplacedOpen, call) : call);
     const { moved, replaced } = reply;
     // Two names of one inode: nothing happens and both stay. The reply does not tell this from a name that was absent.

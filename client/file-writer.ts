@@ -18,6 +18,7 @@ import type { ClientCore } from './core.js';
 import { type CutExtent, cutPieces } from './cut.js';
 import { DirtyOverlay, type Piece } from './dirty-overlay.js';
 import type { FileReader, NewerBytes } from './file-reader.js';
+import type { ChangeMark } from './session.js';
 import { UnsyncedChunks } from './unsynced-chunks.js';
 
 /** An idle writer's pieces are cut when they hold this much. */
@@ -89,6 +90,8 @@ export class FileWriter implements NewerBytes {
   private waiters: FlushWaiter[] = [];
   private uploadWaiters: FlushWaiter[] = [];
   private newest: InodeAttributes | undefined;
+  /** Behind the newest change of the data that was acknowledged; stays at the first one that was lost until somebody has been told. */
+  private changed: ChangeMark | undefined;
   /** The session these bytes were written in. */
   private session: number;
 
@@ -112,6 +115,23 @@ export class FileWriter implements NewerBytes {
   /** dataVersion after our last commit; -1 when there was none. */
   get committedVersion(): number {
     return this.newest?.dataVersion ?? -1;
+  }
+
+  /** What a change that builds on the data written here builds on. */
+  get changeMark(): ChangeMark | undefined {
+    return this.changed;
+  }
+  /** The coordinator came back without data it had acknowledged, and nobody has been told yet. */
+  get hasLostChanges(): boolean {
+    return this.changed !== undefined && this.core.session.isLost(this.changed);
+  }
+  /** A change of the data has been acknowledged just now. */
+  noteChange(): void {
+    if (!this.hasLostChanges) this.changed = this.core.session.mark();
+  }
+  /** Whoever wrote it has been told, or none of it matters any more. */
+  forgetLoss(): void {
+    if (this.hasLostChanges) this.changed = undefined;
   }
 
   /** Attributes with what is not committed yet. */
@@ -478,6 +498,7 @@ export class FileWriter implements NewerBytes {
     const { attributes, shiftedBy, extents } = await commit.run();
     if (this.unfinished !== unfinished) return; // Given up meanwhile.
     this.unfinished = undefined;
+    this.noteChange();
     this.committed(batch, shiftedBy);
     this.newest = attributes;
     this.core.cache.putAttributes(stamp, attributes);

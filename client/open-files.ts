@@ -5,14 +5,18 @@
 import type { InodeAttributes, InodeId } from '../protocol/entities.js';
 import { sleep, type Timer } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
-import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
+import { LEASE_MS, MAX_IDS_PER_CALL } from '../protocol/limits.js';
 import type { ClientCore } from './core.js';
 import { FileReader } from './file-reader.js';
 import { FileWriter } from './file-writer.js';
+import { type ChangeMark, changesLost } from './session.js';
 
 /** Written bytes are on their way to nodes after this time even if nobody closes the file. */
 const WRITE_BACK_AFTER_MS = 2000;
 const TICK_MS = 1000;
+/** Written bytes and metadata are on stable storage by then, with room to spare. */
+const STABLE_AFTER_MS = 2000;
+const LOSS_REMEMBERED_MS = 300_000;
 /** How long bytes of a closed file are tried to be saved after close has reported the failure. */
 const SAVE_CLOSED_FOR_MS = 60_000;
 
@@ -31,7 +35,7 @@ export class OpenFiles {
   private readonly files = new Map<InodeId, OpenFile>();
   /** Inodes whose name this client is removing without keeping them: whoever opens one now must first see how that ends. */
   private readonly removals = new Map<InodeId, Promise<unknown>>();
-  /** Chunks of files closed a moment ago that nodes may hold in memory only. */
+  /** Files written and closed a moment ago: nodes may hold their chunks, and the coordinator their metadata, in memory only. */
   private readonly closedUnsynced = new Map<InodeId, { readonly writer: FileWriter; readonly closedMs: number }>();
   private orphansToRelease: InodeId[] = [];
   private isReleasing = false;
@@ -71,13 +75,32 @@ export class OpenFiles {
   /**
    * Before a file takes the place of another: its chunks become stable, so that a power failure of all machines cannot leave the name with neither
    * the old file nor the new one (P7). Costs nothing for files not written lately.
+   * @returns what the new name builds on: when the coordinator loses that with its power, the old file must stay
+   * @throws {HoldfastError} EIO, once, when it has been lost already
    */
-  async beforeReplacing(inode: InodeId): Promise<void> {
-    const writer = this.files.get(inode)?.writer ?? this.closedUnsynced.get(inode)?.writer;
-    if (!writer) return;
+  async beforeReplacing(inode: InodeId): Promise<ChangeMark | undefined> {
+    const closed = this.closedUnsynced.get(inode)?.writer;
+    const writer = this.files.get(inode)?.writer ?? closed;
+    if (!writer) return undefined;
     if (writer.isDirty) await writer.flush();
-    if (!writer.unsynced.isEmpty) await writer.makeStable();
+    for (const one of new Set([writer, closed ?? writer])) {
+      if (one.hasLostChanges) {
+        one.forgetLoss();
+        throw changesLost();
+      }
+      if (!one.unsynced.isEmpty) await one.makeStable();
+    }
     this.closedUnsynced.delete(inode);
+    return writer.changeMark ?? closed?.changeMark;
+  }
+  /** Whether any file was written lately, so that replacing another by it needs care. */
+  get hasWritten(): boolean {
+    return this.files.size > 0 || this.closedUnsynced.size > 0;
+  }
+  /** The user of this client has been told that the coordinator lost changes. */
+  toldOfLosses(): void {
+    for (const { writer } of this.files.values()) writer.forgetLoss();
+    for (const { writer } of this.closedUnsynced.values()) writer.forgetLoss();
   }
 
   /** Attributes with what this client has written and not committed. */
@@ -122,7 +145,7 @@ export class OpenFiles {
 
   private forget(file: OpenFile): void {
     this.files.delete(file.inode);
-    if (!file.writer.unsynced.isEmpty)
+    if (!file.writer.unsynced.isEmpty || file.writer.changeMark)
       this.closedUnsynced.set(file.inode, { writer: file.writer, closedMs: this.core().environment.monotonicMs() });
   }
 
@@ -202,6 +225,20 @@ export class OpenFiles {
     }
   }
 
+  /**
+   * Nodes and coordinator make everything stable within a second by themselves. That they lived to do so is known from a lease that was renewed
+   * since; a loss is remembered a while longer, for whoever has yet to be told.
+   */
+  private forgetClosed(): void {
+    const { environment, session } = this.core();
+    if (!session.isLeaseValid) return;
+    const nowMs = environment.monotonicMs();
+    for (const [inode, { writer, closedMs }] of this.closedUnsynced) {
+      if (closedMs > nowMs - LEASE_MS - STABLE_AFTER_MS) break;
+      if (!writer.hasLostChanges || closedMs < nowMs - LOSS_REMEMBERED_MS) this.closedUnsynced.delete(inode);
+    }
+  }
+
   private schedule(): void {
     if (this.timer || this.isClosed) return;
     this.timer = this.core().environment.setTimer(TICK_MS, () => {
@@ -211,11 +248,7 @@ export class OpenFiles {
         if (writer.hasUncut && writer.dirtySinceMs < beforeMs) writer.writeBack();
         writer.resume();
       }
-      // Oldest first; nodes have made everything stable by themselves long before.
-      for (const [inode, { closedMs }] of this.closedUnsynced) {
-        if (closedMs > beforeMs) break;
-        this.closedUnsynced.delete(inode);
-      }
+      this.forgetClosed();
       if (this.files.size > 0 || this.closedUnsynced.size > 0) this.schedule();
     });
   }

@@ -97,6 +97,44 @@ describe('a change whose reply was lost with the connection', () => {
   });
 });
 
+describe('a coordinator that lost acknowledged changes with its power', () => {
+  it('is not sent what builds on them, neither what waited for its answer nor anything later', async () => {
+    for (let count = 0; count < 2; count++) await session.call('removeDirectory', removeDirectory);
+    const kept = session.mark();
+    await session.call('removeDirectory', removeDirectory);
+    const mark = session.mark();
+    coordinator.handler = () => undefined;
+    const waiting = outcomeOf(session.call('removeDirectory', removeDirectory, { buildsOn: mark }));
+    await settle();
+    expect(sent('removeDirectory')).toHaveLength(4);
+    coordinator.handler = () => Promise.resolve({ parent: 'done' });
+    coordinator.lastRequest = 2;
+    coordinator.connection!.close('power');
+    await environment.until(() => waiting.isDone);
+    expect(waiting.error?.errno).toBe('EIO');
+    const later = outcomeOf(session.call('removeDirectory', removeDirectory, { buildsOn: mark }));
+    await environment.until(() => later.isDone);
+    expect(later.error?.errno).toBe('EIO');
+    expect(sent('removeDirectory')).toHaveLength(4);
+    expect([session.isLost(mark), session.isLost(kept), session.isLost(session.mark())]).toEqual([true, false, false]);
+    expect(await session.call('removeDirectory', removeDirectory, { buildsOn: kept })).toEqual({ parent: 'done' });
+    const [last] = sent('removeDirectory').slice(-1);
+    expect(last).toMatchObject({ answeredBelow: last?.request });
+  });
+
+  it('but kept all we know of is sent again what waited', async () => {
+    await session.call('removeDirectory', removeDirectory);
+    coordinator.handler = () => undefined;
+    const waiting = outcomeOf(session.call('removeDirectory', removeDirectory, { buildsOn: session.mark() }));
+    await settle();
+    coordinator.handler = () => Promise.resolve({ parent: 'done' });
+    coordinator.lastRequest = 1;
+    coordinator.connection!.close('cut');
+    await environment.until(() => waiting.isDone);
+    expect(waiting.value).toEqual({ parent: 'done' });
+  });
+});
+
 describe('request numbers', () => {
   it('tell below which number everything is answered', async () => {
     const pending: ((value: unknown) => void)[] = [];

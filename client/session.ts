@@ -45,9 +45,16 @@ export interface SessionOptions {
   /** Infinity = hard. */
   readonly outageTimeoutMs: number;
 }
+/** Up to where the coordinator had acknowledged our changes at some moment. */
+export interface ChangeMark {
+  readonly losses: number;
+  readonly request: number;
+}
 export interface CallOptions {
   /** Fails with SESSION_LOST when the session is not this one any more (see `number`). */
   readonly session?: number;
+  /** Fails with EIO instead of being sent when what was acknowledged up to this mark has been lost: the call would build on it. */
+  readonly buildsOn?: ChangeMark | undefined;
   /** Instead of the session's outage deadline. */
   readonly waitMs?: number;
   /** For a change that may be asked again by a later call: under its own number, as long as nobody knows whether it was applied. */
@@ -71,8 +78,8 @@ export class Session {
   permit = '';
   readonly outageTimeoutMs: number;
   private secret: string;
-  /** Counts the times the coordinator came back without changes it had acknowledged to us (it lost power before they were stable). */
-  losses = 0;
+  /** For each time the coordinator came back without changes it had acknowledged to us (it lost power before they were stable): the last it kept. */
+  private readonly keptThrough: number[] = [];
   /** Highest number of a change that was acknowledged. */
   private acknowledged = 0;
   private isKnown = false;
@@ -131,6 +138,22 @@ export class Session {
     this.link.close(reason);
   }
 
+  /** Counts the times the coordinator came back without changes it had acknowledged to us. */
+  get losses(): number {
+    return this.keptThrough.length;
+  }
+
+  /** All changes acknowledged so far. */
+  mark(): ChangeMark {
+    return { losses: this.losses, request: this.acknowledged };
+  }
+
+  /** Whether the coordinator has lost any of the changes acknowledged up to the mark, after it was taken. */
+  isLost(mark: ChangeMark): boolean {
+    for (let at = mark.losses; at < this.keptThrough.length; at++) if (this.keptThrough[at]! < mark.request) return true;
+    return false;
+  }
+
   get isConnected(): boolean {
     return this.link.current !== undefined;
   }
@@ -166,6 +189,10 @@ export class Session {
         throw error;
       }
       if (options.session !== undefined && options.session !== this.number) throw sessionLost();
+      if (options.buildsOn && this.isLost(options.buildsOn)) {
+        if (request !== undefined && sentIn === this.number) this.unanswered.delete(request);
+        throw changesLost();
+      }
       let frame: CallFrame;
       if (isChange) {
         if (request === undefined || sentIn !== this.number) {
@@ -230,7 +257,7 @@ export class Session {
       throw new HoldfastError('UNREACHABLE', 'the coordinator has forgotten this session; a new one is started');
     }
     if (welcome.lastRequest !== undefined && welcome.lastRequest < this.acknowledged) {
-      this.losses++;
+      this.keptThrough.push(welcome.lastRequest);
       this.acknowledged = welcome.lastRequest;
     }
     this.isKnown = true;
@@ -249,7 +276,7 @@ export class Session {
     this.secret = this.environment.randomBytes(32).toString('hex');
     this.nextRequest = 1;
     this.acknowledged = 0;
-    this.losses++;
+    this.keptThrough.push(0);
     this.unanswered.clear();
     this.endLease();
     this.listener.lost();
@@ -308,5 +335,8 @@ export class Session {
   }
 }
 
+/** What a caller is told whose earlier changes are gone. */
+export const changesLost = (): HoldfastError =>
+  new HoldfastError('EIO', 'the coordinator lost power and with it changes that were not synced yet; check the file and write it again');
 const sessionLost = (): HoldfastError =>
   new HoldfastError('SESSION_LOST', 'this client was away for too long and its session was forgotten; open the file again');
