@@ -328,7 +328,10 @@ export class Collector {
           this.retry([chunk]);
           return false;
         }
-        return row.replicas.includes(member.id);
+        if (row.replicas.includes(member.id)) return true;
+        // Found bad meanwhile: with its last replica gone the row still has to go.
+        this.retry([chunk]);
+        return false;
       });
       for (const chunk of still) {
         going.add(chunk);
