@@ -108,7 +108,7 @@ describe('a coordinator that lost acknowledged changes with its power', () => {
     await settle();
     expect(sent('removeDirectory')).toHaveLength(4);
     coordinator.handler = () => Promise.resolve({ parent: 'done' });
-    coordinator.lastRequest = 2;
+    coordinator.welcome = { lastRequest: 2 };
     coordinator.connection!.close('power');
     await environment.until(() => waiting.isDone);
     expect(waiting.error?.errno).toBe('EIO');
@@ -128,7 +128,7 @@ describe('a coordinator that lost acknowledged changes with its power', () => {
     const waiting = outcomeOf(session.call('removeDirectory', removeDirectory, { buildsOn: session.mark() }));
     await settle();
     coordinator.handler = () => Promise.resolve({ parent: 'done' });
-    coordinator.lastRequest = 1;
+    coordinator.welcome = { lastRequest: 1 };
     coordinator.connection!.close('cut');
     await environment.until(() => waiting.isDone);
     expect(waiting.value).toEqual({ parent: 'done' });
