@@ -94,12 +94,15 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
   });
 
   // Known weakness, not yet understood: about one run in three, one line reads as zeros. Tried again until it is mended, so that the rest can be judged.
+  let journals = 0;
   it('keep every line both append with O_APPEND alone', { retry: 6 }, async () => {
     const count = 1000;
-    await Promise.all([here.call('appendKeptOpen', 'journal', 'here', count), there.call('appendKeptOpen', 'journal', 'there', count)]);
+    // A file of its own for each try: lines of the one before would be counted again.
+    const journal = `journal-${++journals}`;
+    await Promise.all([here.call('appendKeptOpen', journal, 'here', count), there.call('appendKeptOpen', journal, 'there', count)]);
     const expected = [...lines('here', count), ...lines('there', count)].sort();
-    expect(sortedLines(await here.call<string>('whole', 'journal'))).toEqual(expected);
-    expect(sortedLines(await there.call<string>('whole', 'journal'))).toEqual(expected);
+    expect(sortedLines(await here.call<string>('whole', journal))).toEqual(expected);
+    expect(sortedLines(await there.call<string>('whole', journal))).toEqual(expected);
   });
 
   it('never see half a file while the other renames new ones over it', async () => {
