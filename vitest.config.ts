@@ -14,6 +14,8 @@ export default defineConfig({
           exclude: [...ignored, '**/*.e2e.test.ts'],
           // Native addons (sqlite3, fuse) are not safe to load in worker threads.
           pool: 'forks',
+          // A test that needed its second try is named at the end of scripts/test: it is still to be mended.
+          retry: 1,
           testTimeout: soak ? 1_800_000 : 30_000,
           hookTimeout: 60_000,
         },
@@ -26,7 +28,7 @@ export default defineConfig({
           pool: 'forks',
           // Two rows: each file starts a cluster of its own, and two of those keep two cores busy.
           maxWorkers: 2,
-          retry: 1,
+          retry: 2,
           testTimeout: soak ? 1_800_000 : 120_000,
           hookTimeout: 120_000,
         },

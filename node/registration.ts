@@ -108,9 +108,10 @@ export class Registration {
         backoffMs = FIRST_BACKOFF_MS;
         await this.beat(registered.heartbeatIntervalMs);
       } catch (error) {
+        // Whoever stopped this closes the connection, once goodbye has been said on it.
+        if (this.isStopped) return;
         this.connection?.close('registration failed');
         this.connection = undefined;
-        if (this.isStopped) return;
         const failure = error instanceof HoldfastError ? error : new HoldfastError('INTERNAL', String(error));
         if (this.isFatal(failure)) {
           this.isStopped = true;

@@ -23,6 +23,7 @@ interface Count {
 }
 const total: Count = { passed: 0, failed: 0 };
 const skippedTitles: string[] = [];
+const retriedTitles: string[] = [];
 const failedTitles: string[] = [];
 
 function add(count: Count): void {
@@ -123,8 +124,13 @@ interface Report {
     name: string;
     status: string;
     message?: string;
-    assertionResults: { fullName: string; status: string }[];
+    assertionResults: { fullName: string; status: string; failureMessages?: string[] }[];
   }[];
+}
+
+/** The beginning of each failed try's message, so that the end of a long output says enough to act on. */
+function reasonOf(messages: string[] = []): string {
+  return messages.map((message) => `    ${message.split('\n').slice(0, 12).join('\n    ')}`).join('\n');
 }
 
 /** Runs one Vitest project and counts its tests. */
@@ -146,10 +152,13 @@ async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): 
         const fileName = file.name.startsWith(root) ? file.name.slice(root.length + 1) : file.name;
         let failedInFile = 0;
         for (const test of file.assertionResults) {
-          if (test.status === 'passed') count.passed += 1;
-          else if (test.status === 'failed') {
+          if (test.status === 'passed') {
+            count.passed += 1;
+            // A test that passed at a later try still carries what its earlier ones said.
+            if (test.failureMessages?.length) retriedTitles.push(`${fileName}: ${test.fullName}\n${reasonOf(test.failureMessages)}`);
+          } else if (test.status === 'failed') {
             failedInFile += 1;
-            failedTitles.push(`${fileName}: ${test.fullName}`);
+            failedTitles.push(`${fileName}: ${test.fullName}\n${reasonOf(test.failureMessages)}`);
           } else skippedTitles.push(`${fileName}: ${test.fullName}`);
         }
         if (file.status === 'failed' && failedInFile === 0) {
@@ -172,6 +181,7 @@ async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): 
 
 function finish(): never {
   if (skippedTitles.length > 0) console.log(`\nskipped (${skippedTitles.length}):\n  ${skippedTitles.join('\n  ')}`);
+  if (retriedTitles.length > 0) console.log(`\npassed only when tried again (${retriedTitles.length}):\n  ${retriedTitles.join('\n  ')}`);
   if (failedTitles.length > 0) console.log(`\nfailed:\n  ${failedTitles.join('\n  ')}`);
   if (total.passed + total.failed === 0) total.failed = 1;
   console.log(`${total.passed} passed, ${total.failed} failed`);
