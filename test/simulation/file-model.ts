@@ -2,14 +2,23 @@
  * What the bytes of one file may be. The file is written by one program at a time, so its history is a line of versions; how far back on that
  * line a reader may find it depends on what was promised: nobody sees anything older than the last flush that returned (P2), and after a power
  * loss nothing older than the last sync that returned (P1). Everything newer may be there or not, but as whole writes (P7).
+ *
+ * The line breaks when the coordinator loses power: it goes back to some version since the last sync, and what clients had not committed by then
+ * is committed on top of that one.
  */
 export type Certainty = 'exact' | 'flushed' | 'synced';
+
+type Operation = (before: Buffer) => Buffer;
 
 let nextId = 1;
 
 export class FileModel {
   readonly id = nextId++;
   versions: Buffer[] = [Buffer.alloc(0)];
+  /** What made each version of the one before it; nothing is known about the first. */
+  private operations: Operation[] = [(before) => before];
+  /** How often the coordinator lost power since everything was certain. */
+  private losses = 0;
   /** Index of the oldest version a reader elsewhere may see. */
   flushed = 0;
   /** Index of the oldest version there may be after a power loss. */
@@ -32,31 +41,41 @@ export class FileModel {
     return this.flushed < this.versions.length - 1;
   }
 
-  private push(bytes: Buffer, nowMs: number): void {
-    this.versions.push(bytes);
+  private push(operation: Operation, nowMs: number): void {
+    this.versions.push(operation(this.latest));
+    this.operations.push(operation);
     this.lastChangeMs = nowMs;
     this.forgetOld();
   }
-  write(offset: number, data: Buffer, nowMs: number): void {
+  /** @param isAppend it goes behind whatever is there when it is committed */
+  write(offset: number, data: Buffer, nowMs: number, isAppend = false): void {
     // A write over the edge of a chunk is whole on each side of it, but the sides may become visible one after the other.
     for (let at = offset, end = offset + data.length; at < end; ) {
       const edge = Math.min(end, (Math.floor(at / this.chunkSizeBytes) + 1) * this.chunkSizeBytes);
-      const next = Buffer.alloc(Math.max(this.sizeBytes, edge));
-      this.latest.copy(next);
-      data.copy(next, at, at - offset, edge - offset);
-      this.push(next, nowMs);
+      const usual = at;
+      const part = data.subarray(at - offset, edge - offset);
+      this.push((before) => {
+        const start = isAppend ? Math.max(usual, before.length) : usual;
+        const next = Buffer.alloc(Math.max(before.length, start + part.length));
+        before.copy(next);
+        part.copy(next, start);
+        return next;
+      }, nowMs);
       at = edge;
     }
   }
   truncate(sizeBytes: number, nowMs: number): void {
-    const next = Buffer.alloc(sizeBytes);
-    this.latest.copy(next, 0, 0, sizeBytes);
-    this.push(next, nowMs);
+    this.push((before) => {
+      const next = Buffer.alloc(sizeBytes);
+      before.copy(next, 0, 0, sizeBytes);
+      return next;
+    }, nowMs);
   }
   punch(offset: number, length: number, nowMs: number): void {
-    const next = Buffer.from(this.latest);
-    next.fill(0, Math.min(offset, next.length), Math.min(offset + length, next.length));
-    this.push(next, nowMs);
+    this.push((before) => Buffer.from(before).fill(0, Math.min(offset, before.length), Math.min(offset + length, before.length)), nowMs);
+  }
+  coordinatorLostPower(): void {
+    this.losses++;
   }
   /** Which version a flush that is asked for now will have made visible. */
   get mark(): number {
@@ -74,6 +93,8 @@ export class FileModel {
   settleAs(bytes: Buffer): void {
     this.base += this.versions.length;
     this.versions = [bytes];
+    this.operations = [(before) => before];
+    this.losses = 0;
     this.flushed = 0;
     this.synced = 0;
     this.isPoisoned = false;
@@ -84,6 +105,7 @@ export class FileModel {
     const oldest = Math.min(this.flushed, this.synced);
     if (oldest === 0) return;
     this.versions.splice(0, oldest);
+    this.operations.splice(0, oldest);
     this.base += oldest;
     this.flushed -= oldest;
     this.synced -= oldest;
@@ -92,14 +114,45 @@ export class FileModel {
   /** Undefined when a reader may see these bytes; otherwise what is wrong with them. */
   judge(bytes: Buffer, certainty: Certainty): string | undefined {
     const from = certainty === 'exact' ? this.versions.length - 1 : certainty === 'flushed' ? this.flushed : this.synced;
-    for (let at = this.versions.length - 1; at >= from; at--) if ((this.versions[at] as Buffer).equals(bytes)) return undefined;
-    if (certainty !== 'exact' && this.isWholeByChunk(bytes, from)) return undefined;
+    const allowed = this.versions.slice(from);
+    if (isOneOf(allowed, bytes)) return undefined;
+    if (certainty !== 'exact' && this.isWholeByChunk(bytes, allowed)) return undefined;
+    if (certainty === 'synced' && this.losses > 0) {
+      const broken = this.afterLosses(from);
+      if (isOneOf(broken, bytes) || this.isWholeByChunk(bytes, broken)) return undefined;
+    }
     return this.difference(bytes, from);
   }
 
+  /**
+   * What there may be when the coordinator lost power: from each version since the sync on, operations in their order, of which each loss took some
+   * that were committed one after the other; some of the last may not have been committed at all.
+   */
+  private afterLosses(from: number): Buffer[] {
+    interface State {
+      readonly bytes: Buffer;
+      readonly gaps: number;
+      readonly isInGap: boolean;
+    }
+    const all: Buffer[] = [];
+    let states: State[] = [{ bytes: this.versions[from] as Buffer, gaps: 0, isInGap: false }];
+    for (const operation of this.operations.slice(from + 1)) {
+      const next = new Map<string, State>();
+      const add = (state: State): void => {
+        next.set(`${state.bytes.toString('latin1')} ${state.gaps} ${state.isInGap}`, state);
+      };
+      for (const { bytes, gaps, isInGap } of states) {
+        add({ bytes: operation(bytes), gaps, isInGap: false });
+        if (isInGap || gaps < this.losses) add({ bytes, gaps: isInGap ? gaps : gaps + 1, isInGap: true });
+      }
+      states = [...next.values()];
+      for (const { bytes } of states) all.push(bytes);
+    }
+    return all;
+  }
+
   /** Chunks of one file may become visible one after the other, each as of some version. */
-  private isWholeByChunk(bytes: Buffer, from: number): boolean {
-    const allowed = this.versions.slice(from);
+  private isWholeByChunk(bytes: Buffer, allowed: readonly Buffer[]): boolean {
     const { chunkSizeBytes } = this;
     if (bytes.length <= chunkSizeBytes || !allowed.some((one) => one.length === bytes.length)) return false;
     for (let at = 0; at < bytes.length; at += chunkSizeBytes) {
@@ -129,3 +182,5 @@ export class FileModel {
     return `${bytes.length} bytes are none of ${allowed.length} allowed versions (sizes ${sizes.join(', ')}): ${where}${stale}`;
   }
 }
+
+const isOneOf = (allowed: readonly Buffer[], bytes: Buffer): boolean => allowed.some((one) => one.equals(bytes));

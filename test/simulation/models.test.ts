@@ -39,6 +39,34 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('aaaa'), 'flushed')).toMatch(/older version/);
   });
 
+  it('has what was committed after a loss of power on top of what was left, and a lost part only as a whole', () => {
+    const file = new FileModel();
+    file.write(0, bytes('aaaa'), 0);
+    file.syncedTo(file.mark);
+    file.truncate(0, 0);
+    file.write(0, bytes('bb'), 0, true);
+    expect(file.judge(bytes('aaaabb'), 'synced')).toBeDefined();
+    file.coordinatorLostPower();
+    // The cut is undone, so what is appended goes behind what is there again.
+    expect(file.judge(bytes('aaaabb'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes('aaaabb'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('bbaa'), 'synced')).toBeDefined();
+    file.write(3, bytes('c'), 0);
+    file.write(4, bytes('d'), 0);
+    expect(file.judge(bytes('aaaad'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes('bb\0cd'), 'synced')).toBeUndefined();
+    // The last may never have come; two gaps need two losses.
+    expect(file.judge(bytes('aaac'), 'synced')).toBeUndefined();
+    file.write(5, bytes('e'), 0);
+    expect(file.judge(bytes('aaac\0e'), 'synced')).toBeDefined();
+    file.coordinatorLostPower();
+    expect(file.judge(bytes('aaac\0e'), 'synced')).toBeUndefined();
+    file.settleAs(bytes('aaaa'));
+    file.truncate(0, 0);
+    file.write(0, bytes('bb'), 0, true);
+    expect(file.judge(bytes('aaaabb'), 'synced')).toBeDefined();
+  });
+
   it('may show a write over the edge of a chunk up to the edge', () => {
     const file = new FileModel(4);
     file.write(2, bytes('abcd'), 0);

@@ -123,7 +123,10 @@ export class TreeProgram extends Program {
   }
   override coordinatorLostPower(): void {
     this.tree.powerLost();
-    for (const file of this.files()) this.poison(file, 'synced');
+    for (const file of this.files()) {
+      file.coordinatorLostPower();
+      this.poison(file, 'synced');
+    }
   }
   override nodesLostPower(): void {
     for (const file of this.files()) if (file.synced < file.versions.length - 1) this.excused.add(file);
@@ -369,7 +372,7 @@ export class TreeProgram extends Program {
     );
     if (outcome.state === 'refused') this.fail(`write ${path}: ${outcome.errno}`);
     if (outcome.state === 'ok' && outcome.value !== at) this.fail(`write ${path} says it wrote at ${outcome.value}, not at ${at}`);
-    file.write(at, data, this.world.nowMs);
+    file.write(at, data, this.world.nowMs, offset === 'end');
     if (outcome.state !== 'ok') this.poison(file, 'flushed');
   }
   private async write(): Promise<void> {
