@@ -10,6 +10,12 @@ export interface Identity {
   readonly uid: number;
   readonly gid: number;
 }
+/** What opens an encrypted volume: one of the two. */
+export interface Unlock {
+  readonly passphrase?: string;
+  /** Content of a key file. */
+  readonly keyFile?: Buffer;
+}
 export interface ConnectOptions {
   /** http://host:port of the coordinator. */
   readonly coordinatorUrl: string;
@@ -27,8 +33,10 @@ export interface ConnectOptions {
   readonly cacheBudgetBytes?: number;
   /** PEM of the cluster's certificate authority, for https URLs. */
   readonly ca?: string;
-  /** Opens the volume key of an encrypted volume. */
-  readonly unlock?: { readonly passphrase?: string; readonly keyFile?: Buffer };
+  /** Opens an encrypted volume; refused when the volume is not encrypted, so that nobody writes in the clear who meant not to. */
+  readonly unlock?: Unlock;
+  /** Without `unlock` an encrypted volume may be entered all the same: names, sizes and deleting work, file content does not. */
+  readonly namesOnly?: boolean;
 }
 export interface DirectoryEntry {
   readonly name: string;

@@ -7,6 +7,7 @@ import type { ChunkId, ChunkLocation, NodeId } from '../protocol/entities.js';
 import type { Environment, Timer } from '../protocol/environment.js';
 import { sleep } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
+import { type ChunkForm, plainForm } from './chunk-form.js';
 import type { Permits } from './chunk-uploader.js';
 import type { LeafCache } from './leaf-cache.js';
 import type { NodePool } from './node-pool.js';
@@ -34,11 +35,12 @@ export class ChunkFetcher {
     private readonly permits: Permits,
     private readonly leaves: LeafCache,
     private readonly report: (chunk: ChunkId, node: NodeId, problem: Problem) => void,
+    private readonly form: () => ChunkForm = () => plainForm,
   ) {}
 
   /**
    * Makes the leaves [first, first+count) of a chunk and gives each to `take`, from the cache or from a replica.
-   * @throws {HoldfastError} CHUNK_MISSING when every replica answered that it has no good copy (the extents may have changed: ask again);
+   * @throws {HoldfastError} EIO when it was not written with the key of the volume; CHUNK_MISSING when every replica answered that it has no good copy (the extents may have changed: ask again);
    *   CHUNK_UNREADABLE when none answered in time
    */
   async read(location: ChunkLocation, range: LeafRange, take: (leaf: number, data: Buffer) => void): Promise<void> {
@@ -91,12 +93,18 @@ export class ChunkFetcher {
   }
 
   private async fetchUntil(location: ChunkLocation, range: LeafRange, untilMs: number): Promise<Map<number, Buffer>> {
+    const form = this.form();
     for (;;) {
-      const round = new FetchRound(this.environment, this.pool, this.permits, location, range, this.report);
+      const round = new FetchRound(this.environment, this.pool, this.permits, location, range, this.report, form.leafSizeBytes);
       const outcome = await round.run();
       if (!(outcome instanceof HoldfastError)) {
-        for (const [leaf, data] of outcome) this.leaves.put(location.chunk, leaf, data);
-        return outcome;
+        const opened = new Map<number, Buffer>();
+        for (const [leaf, stored] of outcome.leaves) {
+          const data = form.open(outcome.header, leaf, stored);
+          this.leaves.put(location.chunk, leaf, data);
+          opened.set(leaf, data);
+        }
+        return opened;
       }
       if (outcome.code === 'CHUNK_MISSING') throw outcome;
       if (this.environment.monotonicMs() >= untilMs)
@@ -110,6 +118,12 @@ export class ChunkFetcher {
   }
 }
 
+interface Verified {
+  readonly header: ChunkHeader;
+  /** As stored. */
+  readonly leaves: Map<number, Buffer>;
+}
+
 /** One pass over the replicas. Resolves with verified leaves, or with the error that stands for all failures. */
 class FetchRound {
   private readonly order: NodeId[];
@@ -120,7 +134,7 @@ class FetchRound {
   private abort: AbortController | undefined;
   private lastError = new HoldfastError('CHUNK_UNREADABLE', 'the coordinator knows no node that holds it');
   private unanswered = 0;
-  private settle!: (outcome: Map<number, Buffer> | HoldfastError) => void;
+  private settle!: (outcome: Verified | HoldfastError) => void;
 
   constructor(
     private readonly environment: Environment,
@@ -129,18 +143,19 @@ class FetchRound {
     private readonly location: ChunkLocation,
     private readonly range: LeafRange,
     private readonly report: (chunk: ChunkId, node: NodeId, problem: Problem) => void,
+    private readonly leafSizeBytes: number,
   ) {
     this.order = pool.readOrder(location.nodes);
   }
 
-  run(): Promise<Map<number, Buffer> | HoldfastError> {
+  run(): Promise<Verified | HoldfastError> {
     return new Promise((resolve) => {
       this.settle = resolve;
       this.startNext();
     });
   }
 
-  private finish(outcome: Map<number, Buffer> | HoldfastError): void {
+  private finish(outcome: Verified | HoldfastError): void {
     if (this.isSettled) return;
     this.isSettled = true;
     for (const timer of this.timers) timer.cancel();
@@ -170,12 +185,12 @@ class FetchRound {
         });
     if (late) this.timers.add(late);
     this.get(node, true).then(
-      (leaves) => {
+      (verified) => {
         this.active--;
         late?.cancel();
         this.pool.noteGet(node, this.environment.monotonicMs() - startedMs);
         this.pool.trust(node);
-        this.finish(leaves);
+        this.finish(verified);
       },
       (error: unknown) => {
         this.active--;
@@ -202,12 +217,12 @@ class FetchRound {
     if (!isLate || this.active === 0) this.startNext();
   }
 
-  private async get(node: NodeId, mayRenew: boolean): Promise<Map<number, Buffer>> {
+  private async get(node: NodeId, mayRenew: boolean): Promise<Verified> {
     const peer = this.pool.peer(node);
     if (!peer) throw new HoldfastError('UNREACHABLE', `node ${node} is not known`);
     if (this.order.length > 1) this.abort ??= new AbortController();
     const { range, location } = this;
-    const leafCount = Math.ceil(location.sizeBytes / 65536);
+    const leafCount = Math.ceil(location.sizeBytes / this.leafSizeBytes);
     const leaves = range.first === 0 && range.count >= leafCount ? ('all' as const) : range;
     let answer: Buffer;
     try {
@@ -226,8 +241,8 @@ class FetchRound {
 }
 
 /** @throws {HoldfastError} CHUNK_CORRUPT */
-function verifiedLeaves(chunk: ChunkId, answer: Buffer, range: LeafRange): Map<number, Buffer> {
-  const header: ChunkHeader = verifyHeader(chunk, answer);
+function verifiedLeaves(chunk: ChunkId, answer: Buffer, range: LeafRange): Verified {
+  const header = verifyHeader(chunk, answer);
   const leaves = new Map<number, Buffer>();
   let at = header.headerBytes;
   for (let leaf = range.first; leaf < range.first + range.count && leaf < header.leafCount; leaf++) {
@@ -238,5 +253,5 @@ function verifiedLeaves(chunk: ChunkId, answer: Buffer, range: LeafRange): Map<n
     leaves.set(leaf, data);
     at += size;
   }
-  return leaves;
+  return { header, leaves };
 }

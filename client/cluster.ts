@@ -4,8 +4,9 @@ import type { InodeAttributes, InodeId, NodeContact, VolumeSettings } from '../p
 import type { Environment } from '../protocol/environment.js';
 import { sleep } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
-import type { Cluster, ConnectOptions, FileHandle } from './api.js';
+import type { Cluster, ConnectOptions, FileHandle, Unlock } from './api.js';
 import { ChunkFetcher } from './chunk-fetcher.js';
+import { type ChunkForm, plainForm } from './chunk-form.js';
 import { ChunkLocations } from './chunk-locations.js';
 import { ChunkUploader } from './chunk-uploader.js';
 import type { ClientCore } from './core.js';
@@ -19,6 +20,8 @@ import { MetadataCache } from './metadata-cache.js';
 import { NodePool, type PeerFactory } from './node-pool.js';
 import { OpenFiles } from './open-files.js';
 import { type RecalledInode, Session } from './session.js';
+import { VolumeCipher } from './volume-cipher.js';
+import { openVolumeKey } from './volume-key.js';
 
 const DEFAULT_OUTAGE_TIMEOUT_MS = 30_000;
 const DEFAULT_DIRTY_BUDGET_BYTES = 64 * 1024 * 1024;
@@ -41,6 +44,11 @@ export class ConnectedCluster implements Cluster {
   private readonly changeListeners: ChangeListener[] = [];
   private readonly connectionListeners: ((isConnected: boolean, reason: string) => void)[] = [];
   private cacheNumber = 0;
+  private form: ChunkForm = plainForm;
+  /** Whether the volume was encrypted when we connected. */
+  private wasEncrypted: boolean | undefined;
+  /** Why no file may be opened or written here. */
+  private refusal: HoldfastError | undefined;
   /** Losses of acknowledged changes that syncTree has told of. */
   private seenLosses = 0;
   private isClosed = false;
@@ -72,9 +80,10 @@ export class ConnectedCluster implements Cluster {
         },
         nodesChanged: (nodes) => this.pool.update(nodes),
         unlocked: (inodes) => this.locks.unlocked(inodes),
-        volumeChanged: () => {},
+        volumeChanged: () => this.checkEncryption(),
         connection: (isConnected, reason) => {
           if (isConnected) this.locks.connected();
+          if (isConnected) this.checkEncryption();
           for (const listener of this.connectionListeners) listener(isConnected, reason);
         },
       },
@@ -84,6 +93,8 @@ export class ConnectedCluster implements Cluster {
     this.pool = new NodePool(environment, peers);
     const leaves = new LeafCache(options.cacheBudgetBytes ?? DEFAULT_CACHE_BUDGET_BYTES);
     const { cache, pool } = this;
+    const formNow = (): ChunkForm => this.form;
+    const refusalNow = (): HoldfastError | undefined => this.refusal;
     this.core = {
       environment,
       session,
@@ -101,15 +112,28 @@ export class ConnectedCluster implements Cluster {
           });
         },
       ),
-      fetcher: new ChunkFetcher(environment, pool, session, leaves, (chunk, node, problem) => {
-        session.call('reportReplica', { chunk, node, problem }).catch(() => {}); // Only a hint: the scrub finds it as well.
-      }),
+      fetcher: new ChunkFetcher(
+        environment,
+        pool,
+        session,
+        leaves,
+        (chunk, node, problem) => {
+          session.call('reportReplica', { chunk, node, problem }).catch(() => {}); // Only a hint: the scrub finds it as well.
+        },
+        () => this.form,
+      ),
       deduplicator: new Deduplicator(session),
       locations: new ChunkLocations(),
       leaves,
       budget: new DirtyBudget(options.dirtyBudgetBytes ?? DEFAULT_DIRTY_BUDGET_BYTES, () => this.files.writeBackAll()),
       get volume() {
         return session.welcome.volume;
+      },
+      get form() {
+        return formNow();
+      },
+      get refusal() {
+        return refusalNow();
       },
       isLeaseValid: () => session.isLeaseValid,
       cacheNumber: () => this.cacheNumber,
@@ -123,9 +147,15 @@ export class ConnectedCluster implements Cluster {
   static async connect(options: ConnectOptions, environment: Environment, dialer: Dialer, peers: PeerFactory): Promise<ConnectedCluster> {
     const cluster = new ConnectedCluster(options, environment, dialer, peers);
     await cluster.session.start(options.hard ? Infinity : (options.outageTimeoutMs ?? FIRST_CONNECTION_MS));
-    if (cluster.volume.encryption) {
-      await cluster.close();
-      throw new HoldfastError('EOPNOTSUPP', `volume ${cluster.volume.name} is encrypted; this version cannot open encrypted volumes`);
+    cluster.wasEncrypted = cluster.volume.encryption !== null;
+    try {
+      cluster.form = await formOf(cluster.volume, options.unlock);
+    } catch (error) {
+      if (options.namesOnly && !options.unlock && error instanceof HoldfastError) cluster.refusal = error;
+      else {
+        await cluster.close();
+        throw error;
+      }
     }
     return cluster;
   }
@@ -141,6 +171,7 @@ export class ConnectedCluster implements Cluster {
   }
 
   async open(inode: InodeId): Promise<FileHandle> {
+    if (this.refusal) throw this.refusal;
     if (this.files.hasRemovals) await this.files.settled(inode);
     const attributes = this.cache.attributes(inode) ?? (await this.askAttributes(inode));
     if (attributes.kind === 'directory') throw new HoldfastError('EISDIR', `inode ${inode} is a directory`);
@@ -207,6 +238,13 @@ export class ConnectedCluster implements Cluster {
     await this.pool.close();
   }
 
+  /** Encryption was switched on or off under us (the volume was empty then): nothing may go on in the old form. */
+  private checkEncryption(): void {
+    if (this.wasEncrypted === undefined || this.wasEncrypted === (this.volume.encryption !== null)) return;
+    this.refusal = new HoldfastError('EIO', `the encryption of volume ${this.volume.name} was switched: connect to it again`);
+    this.files.lost();
+  }
+
   private recalled(inodes: readonly RecalledInode[]): InodeId[] {
     const holding: InodeId[] = [];
     for (const { inode, names, isUnlinked } of inodes) {
@@ -223,4 +261,17 @@ export class ConnectedCluster implements Cluster {
     this.cache.putAttributes(stamp, attributes);
     return attributes;
   }
+}
+
+/** @throws {HoldfastError} EACCES, EINVAL, EOPNOTSUPP when the volume and what was given to open it do not fit */
+async function formOf({ name, encryption }: VolumeSettings, unlock: Unlock | undefined): Promise<ChunkForm> {
+  if (encryption && unlock) return new VolumeCipher(await openVolumeKey(encryption, unlock, name));
+  if (unlock)
+    throw new HoldfastError(
+      'EINVAL',
+      `volume ${name} is not encrypted, yet a key was given: leave the key out to use the volume in the clear`,
+    );
+  if (encryption)
+    throw new HoldfastError('EACCES', `volume ${name} is encrypted: give its key with --key-file FILE or --passphrase-file FILE`);
+  return plainForm;
 }

@@ -1,7 +1,9 @@
 /** What the parts of one connected client share. */
 import type { InodeAttributes, VolumeSettings } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
+import type { HoldfastError } from '../protocol/errors.js';
 import type { ChunkFetcher } from './chunk-fetcher.js';
+import type { ChunkForm } from './chunk-form.js';
 import type { ChunkLocations } from './chunk-locations.js';
 import type { ChunkUploader } from './chunk-uploader.js';
 import type { Deduplicator } from './deduplicator.js';
@@ -23,6 +25,10 @@ export interface ClientCore {
   readonly leaves: LeafCache;
   readonly budget: DirtyBudget;
   readonly volume: VolumeSettings;
+  /** As the volume was when this client connected: what a coordinator says later cannot make it write in the clear. */
+  readonly form: ChunkForm;
+  /** Why no file may be opened or written. */
+  readonly refusal: HoldfastError | undefined;
   isLeaseValid(): boolean;
   /** Grows whenever everything cached was forgotten. */
   cacheNumber(): number;

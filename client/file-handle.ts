@@ -175,6 +175,7 @@ export class Handle implements FileHandle {
   }
 
   private needWrite(): void {
+    if (this.core.refusal) throw this.core.refusal;
     if (!this.mayWrite) throw new HoldfastError('EROFS', 'this client may only read the volume');
   }
 

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { buildChunk } from '../protocol/chunk.js';
 import type { Extent, InodeAttributes } from '../protocol/entities.js';
+import { plainForm } from './chunk-form.js';
 import type { ClientCore } from './core.js';
 import { FileReader, ReadPosition } from './file-reader.js';
 
@@ -20,6 +21,7 @@ it('never joins the size of one version of a file with the extents of another, w
   const asked: string[] = [];
   const core = {
     // The lease has lapsed: no answer counts for more than the read that asked.
+    form: plainForm,
     isLeaseValid: () => false,
     cacheNumber: () => 1,
     cache: { stamp: () => 1, isFresh: () => false, putAttributes: () => {}, attributes: () => undefined },

@@ -5,6 +5,7 @@
 import type { ChunkId, ChunkLocation, Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { LEAF_SIZE_BYTES, MAX_EXTENTS_PER_PAGE } from '../protocol/limits.js';
+import { storedLeaves } from './chunk-form.js';
 import type { ClientCore } from './core.js';
 import { ExtentMap } from './extent-map.js';
 import type { Stamp } from './metadata-cache.js';
@@ -198,7 +199,7 @@ export class FileReader {
       if (copyTo > copyFrom) data.copy(into, from - offset + (copyFrom - start), copyFrom - leafStart, copyTo - leafStart);
     };
     // A sequential reader will want the rest of the chunk in a moment; one request for all of it is cheaper.
-    const whole = { first: 0, count: Math.ceil(location.sizeBytes / LEAF_SIZE_BYTES) };
+    const whole = { first: 0, count: storedLeaves(this.core.form, location.sizeBytes) };
     await this.core.fetcher.read(location, isSequential ? whole : { first, count: last - first + 1 }, (leaf, data) => {
       if (leaf >= first && leaf <= last) copy(leaf, data);
     });
@@ -223,7 +224,7 @@ export class FileReader {
     position.aheadTo = target;
     for (const extent of this.map.within(start, target)) {
       const location = this.core.locations.get(extent.chunk);
-      if (location) void this.core.fetcher.prefetch(location, { first: 0, count: Math.ceil(location.sizeBytes / LEAF_SIZE_BYTES) });
+      if (location) void this.core.fetcher.prefetch(location, { first: 0, count: storedLeaves(this.core.form, location.sizeBytes) });
     }
   }
 }

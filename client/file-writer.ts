@@ -7,11 +7,10 @@
  * A failed write-back keeps its bytes and tells every later flush until one succeeds; only data the cluster can no longer take (the file is
  * gone, the session was forgotten) is dropped, and then every handle hears of it once.
  */
-import { buildChunk } from '../protocol/chunk.js';
 import type { ChunkId, ChunkLocation, InodeAttributes, InodeId, NodeId } from '../protocol/entities.js';
 import { type Timestamp, timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
-import { MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
+import { LEAF_SIZE_BYTES, MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
 import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
 import { Commit } from './committer.js';
 import type { ClientCore } from './core.js';
@@ -31,6 +30,9 @@ const DEDUPLICATE_BYTES = 256 * 1024;
 const GROUP_BYTES = 4 * 1024 * 1024;
 
 export interface PendingChunk extends UploadChunk {
+  /** What was written; what goes to nodes (`parts`) may be the same bytes sealed. */
+  readonly plaintext: Buffer;
+  /** As stored. */
   readonly payloadBytes: number;
   readonly extents: CutExtent[];
   readonly receipts: Map<NodeId, NodeReceipt>;
@@ -342,15 +344,27 @@ export class FileWriter implements NewerBytes {
 
   private startCut(pieces: readonly Piece[], appendBase: number | null, heldBytes: number, durable: boolean): void {
     const chunks = cutPieces(pieces, this.core.volume.chunkSizeBytes).map(({ payload, extents }): PendingChunk => {
-      const { id, header } = buildChunk(payload, this.core.volume.volume);
-      return { id, parts: [header, payload], payloadBytes: payload.length, extents, receipts: new Map(), present: undefined };
+      const stored = this.core.form.store(payload, this.core.volume.volume);
+      return {
+        id: stored.id,
+        plaintext: payload,
+        parts: [stored.header, stored.payload],
+        payloadBytes: stored.payload.length,
+        extents,
+        receipts: new Map(),
+        present: undefined,
+      };
     });
     const spans = chunks
       .flatMap((chunk) =>
-        chunk.extents.map(({ offset, length, chunkOffset }) => ({ offset, length, payload: chunk.parts[1]!, payloadOffset: chunkOffset })),
+        chunk.extents.map(({ offset, length, chunkOffset }) => ({ offset, length, payload: chunk.plaintext, payloadOffset: chunkOffset })),
       )
       .sort((a, b) => a.offset - b.offset);
-    const keptBytes = chunks.reduce((sum, chunk) => sum + chunk.payloadBytes, 0);
+    // Sealed bytes are kept beside the written ones.
+    const keptBytes = chunks.reduce(
+      (sum, chunk) => sum + chunk.payloadBytes + (chunk.parts[1] === chunk.plaintext ? 0 : chunk.plaintext.length),
+      0,
+    );
     this.core.budget.change(keptBytes - heldBytes);
     const cut: Cut = {
       number: this.nextCut++,
@@ -518,7 +532,7 @@ export class FileWriter implements NewerBytes {
         this.core.locations.learn([
           { chunk: chunk.id, sizeBytes: chunk.payloadBytes, nodes: chunk.present?.nodes ?? [...chunk.receipts.keys()] },
         ]);
-        this.keepForReading(chunk.id, chunk.parts[1]!);
+        this.keepForReading(chunk.id, chunk.plaintext);
       }
     }
     if (shiftedBy === 0) return;
@@ -536,9 +550,9 @@ export class FileWriter implements NewerBytes {
   }
 
   /** What was just written is often read next; its hash was computed here, so it is as good as verified. */
-  private keepForReading(chunk: ChunkId, payload: Buffer): void {
-    for (let leaf = 0; leaf * LEAF < payload.length; leaf++)
-      this.core.leaves.put(chunk, leaf, payload.subarray(leaf * LEAF, (leaf + 1) * LEAF));
+  private keepForReading(chunk: ChunkId, plaintext: Buffer): void {
+    for (let leaf = 0; leaf * LEAF_SIZE_BYTES < plaintext.length; leaf++)
+      this.core.leaves.put(chunk, leaf, plaintext.subarray(leaf * LEAF_SIZE_BYTES, (leaf + 1) * LEAF_SIZE_BYTES));
   }
 
   private fail(error: HoldfastError): void {
@@ -575,8 +589,6 @@ export class FileWriter implements NewerBytes {
     }
   }
 }
-
-const LEAF = 65536;
 
 /** Errors that trying again cannot cure: the file or the right to write it is gone. */
 const isHopeless = (error: HoldfastError): boolean =>

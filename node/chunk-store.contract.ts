@@ -1,7 +1,7 @@
 /** The cases every chunk store must pass. */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { buildChunk, parseHeader } from '../protocol/chunk.js';
+import { buildChunk, KEY_SALT_BYTES, parseHeader } from '../protocol/chunk.js';
 import { LEAF_SIZE_BYTES, SEALED_LEAF_SIZE_BYTES } from '../protocol/limits.js';
 import type { ChunkStore, ChunkToPut } from './chunk-store.js';
 
@@ -13,7 +13,7 @@ export function chunkOf(sizeBytes: number, seed: number, volume = 1, leafSizeByt
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     payload[i] = state >>> 24;
   }
-  const { id, header } = buildChunk(payload, volume, leafSizeBytes);
+  const { id, header } = buildChunk(payload, volume, leafSizeBytes === LEAF_SIZE_BYTES ? undefined : Buffer.alloc(KEY_SALT_BYTES, seed));
   const encoded = Buffer.concat([header, payload]);
   return { id, encoded, header: parseHeader(encoded) };
 }

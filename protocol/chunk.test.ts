@@ -18,7 +18,7 @@ describe('an encoded chunk', () => {
         fc.constantFrom(LEAF_SIZE_BYTES, SEALED_LEAF_SIZE_BYTES),
         (length, volume, leafSize) => {
           const payload = bytes(length);
-          const { id, header } = buildChunk(payload, volume, leafSize);
+          const { id, header } = buildChunk(payload, volume, leafSize === LEAF_SIZE_BYTES ? undefined : bytes(32, 9));
           expect(isChunkId(id)).toBe(true);
           const parsed = verifyChunk(id, Buffer.concat([header, payload]));
           expect(parsed).toMatchObject({ volume, payloadBytes: length, leafSizeBytes: leafSize, leafCount: Math.ceil(length / leafSize) });
@@ -27,9 +27,12 @@ describe('an encoded chunk', () => {
       { numRuns: 30 },
     );
   });
-  it('with any one bit flipped, cut or extended is refused', () => {
+  it.each([
+    ['plain', undefined],
+    ['sealed', bytes(32, 5)],
+  ])('(%s) with any one bit flipped, cut or extended is refused', (_name, keySalt) => {
     const payload = bytes(LEAF_SIZE_BYTES + 100);
-    const { id, header } = buildChunk(payload, 3);
+    const { id, header } = buildChunk(payload, 3, keySalt);
     const encoded = Buffer.concat([header, payload]);
     fc.assert(
       fc.property(fc.integer({ min: 0, max: encoded.length * 8 - 1 }), (bit) => {

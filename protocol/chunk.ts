@@ -5,14 +5,17 @@
  *
  *   offset size  field (integers little endian)
  *        0    4  magic "HFC1"
- *        4    4  leafSizeBytes    65536, or 65552 when each leaf carries an AES-GCM tag
+ *        4    4  leafSizeBytes    65536, or 65552 in a sealed chunk: each leaf carries an AES-GCM tag
  *        8    4  volume
  *       12    4  payload length
  *       16    4  leaf count       = ceil(length / leafSizeBytes), 0 for length 0
- *       20   32  SHA-256 of each leaf, leaf count times
+ *       20   32  sealed chunks only: key salt, from which the owner of the volume key derives the key of this chunk (client/volume-cipher.ts)
+ *        …   32  SHA-256 of each leaf as stored, leaf count times
  *        …       payload
  *
- * id = hex SHA-256 over "holdfast-chunk-1\0", then bytes 4..20 of the header, then the leaf digests. The volume is part of it, so equal
+ * The key salt lies in the header because the header comes with every read: whoever fetches one leaf can open it without fetching anything else.
+ *
+ * id = hex SHA-256 over "holdfast-chunk-1\0", then the header from byte 4 to its end. The volume is part of it, so equal
  * content in two volumes gives two ids: knowing an id tells nothing about another volume. The id is over the bytes as stored, so a node
  * checks chunks without any key, and a reader can fetch and verify any leaf range with the header alone (a Merkle tree of depth two).
  */
@@ -24,6 +27,7 @@ import { LEAF_SIZE_BYTES, MAX_CHUNK_SIZE_BYTES, SEALED_LEAF_SIZE_BYTES } from '.
 const MAGIC = 0x31434648; // "HFC1" read as little endian
 const FIXED_HEADER_BYTES = 20;
 const DIGEST_BYTES = 32;
+export const KEY_SALT_BYTES = 32;
 const FORMAT_TAG = Buffer.from('holdfast-chunk-1\0', 'latin1');
 /** Tags make a sealed chunk a little longer than the largest plaintext chunk. */
 const MAX_PAYLOAD_BYTES = (MAX_CHUNK_SIZE_BYTES / LEAF_SIZE_BYTES) * SEALED_LEAF_SIZE_BYTES;
@@ -33,6 +37,8 @@ export interface ChunkHeader {
   readonly volume: VolumeId;
   readonly payloadBytes: number;
   readonly leafCount: number;
+  /** Sealed chunks only. */
+  readonly keySalt?: Buffer;
   /** leafCount * 32 bytes. */
   readonly digests: Buffer;
   /** Bytes before the payload. */
@@ -43,26 +49,36 @@ const sha256 = (data: Uint8Array): Buffer => createHash('sha256').update(data).d
 
 export const isChunkId = (text: unknown): text is ChunkId => typeof text === 'string' && /^[0-9a-f]{64}$/.test(text);
 
+/** Where the leaf digests begin. */
+const digestsStart = (leafSizeBytes: number): number =>
+  FIXED_HEADER_BYTES + (leafSizeBytes === SEALED_LEAF_SIZE_BYTES ? KEY_SALT_BYTES : 0);
 /** Header bytes for a payload of that many leaves. */
-export const headerBytesFor = (leafCount: number): number => FIXED_HEADER_BYTES + leafCount * DIGEST_BYTES;
+export const headerBytesFor = (leafCount: number, leafSizeBytes: number): number => digestsStart(leafSizeBytes) + leafCount * DIGEST_BYTES;
 export const leafCountFor = (payloadBytes: number, leafSizeBytes: number): number => Math.ceil(payloadBytes / leafSizeBytes);
 
 /**
  * Hashes a payload and builds its header; the payload itself is not copied: send `[header, payload]`.
+ * @param keySalt given for a payload of sealed leaves
  * @throws {HoldfastError} TOO_LARGE
  */
-export function buildChunk(payload: Buffer, volume: VolumeId, leafSizeBytes: number = LEAF_SIZE_BYTES): { id: ChunkId; header: Buffer } {
+export function buildChunk(payload: Buffer, volume: VolumeId, keySalt?: Buffer): { id: ChunkId; header: Buffer } {
+  const leafSizeBytes = keySalt ? SEALED_LEAF_SIZE_BYTES : LEAF_SIZE_BYTES;
   if (payload.length > MAX_PAYLOAD_BYTES)
     throw new HoldfastError('TOO_LARGE', `a chunk holds at most ${MAX_PAYLOAD_BYTES} bytes, not ${payload.length}`);
   const leafCount = leafCountFor(payload.length, leafSizeBytes);
-  const header = Buffer.allocUnsafe(headerBytesFor(leafCount));
+  const header = Buffer.allocUnsafe(headerBytesFor(leafCount, leafSizeBytes));
   header.writeUInt32LE(MAGIC, 0);
   header.writeUInt32LE(leafSizeBytes, 4);
   header.writeUInt32LE(volume, 8);
   header.writeUInt32LE(payload.length, 12);
   header.writeUInt32LE(leafCount, 16);
+  if (keySalt) {
+    if (keySalt.length !== KEY_SALT_BYTES) throw new HoldfastError('EINVAL', `a key salt has ${KEY_SALT_BYTES} bytes`);
+    keySalt.copy(header, FIXED_HEADER_BYTES);
+  }
+  const digestsAt = digestsStart(leafSizeBytes);
   for (let leaf = 0; leaf < leafCount; leaf++) {
-    sha256(payload.subarray(leaf * leafSizeBytes, (leaf + 1) * leafSizeBytes)).copy(header, FIXED_HEADER_BYTES + leaf * DIGEST_BYTES);
+    sha256(payload.subarray(leaf * leafSizeBytes, (leaf + 1) * leafSizeBytes)).copy(header, digestsAt + leaf * DIGEST_BYTES);
   }
   return { id: idOfHeader(header), header };
 }
@@ -88,20 +104,23 @@ export function parseHeader(bytes: Buffer): ChunkHeader {
   const leafCount = bytes.readUInt32LE(16);
   if (payloadBytes > MAX_PAYLOAD_BYTES) return bad('too long');
   if (leafCount !== leafCountFor(payloadBytes, leafSizeBytes)) return bad('leaf count does not fit the length');
-  const headerBytes = headerBytesFor(leafCount);
+  const headerBytes = headerBytesFor(leafCount, leafSizeBytes);
   if (bytes.length < headerBytes) return bad('header is cut off');
   return {
     leafSizeBytes,
     volume: bytes.readUInt32LE(8),
     payloadBytes,
     leafCount,
-    digests: bytes.subarray(FIXED_HEADER_BYTES, headerBytes),
+    ...(leafSizeBytes === SEALED_LEAF_SIZE_BYTES
+      ? { keySalt: bytes.subarray(FIXED_HEADER_BYTES, FIXED_HEADER_BYTES + KEY_SALT_BYTES) }
+      : {}),
+    digests: bytes.subarray(digestsStart(leafSizeBytes), headerBytes),
     headerBytes,
   };
 }
 
 /** Bytes to read from a file so that parseHeader surely succeeds on an intact chunk of the largest size. */
-export const MAX_HEADER_BYTES = headerBytesFor(Math.ceil(MAX_PAYLOAD_BYTES / LEAF_SIZE_BYTES));
+export const MAX_HEADER_BYTES = headerBytesFor(Math.ceil(MAX_PAYLOAD_BYTES / LEAF_SIZE_BYTES), SEALED_LEAF_SIZE_BYTES);
 
 /** True when `leaf` (bytes of leaf number `index`) is what the header promises. */
 export function leafMatches(header: ChunkHeader, index: number, leaf: Uint8Array): boolean {

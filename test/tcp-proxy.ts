@@ -1,4 +1,7 @@
-/** A TCP proxy that can keep what the server says to itself, and cut every connection: for replies that are lost after the work was done. */
+/**
+ * A TCP proxy that can keep what the server says to itself, cut every connection (for replies that are lost after the work was done), and keep
+ * a copy of everything that passes.
+ */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
 export class TcpProxy {
@@ -6,6 +9,9 @@ export class TcpProxy {
   isSwallowing = false;
   /** Bytes thrown away so far. */
   swallowedBytes = 0;
+  isRecording = false;
+  /** Both directions, as it came. */
+  readonly recordedBytes: Buffer[] = [];
   private readonly sockets = new Set<Socket>();
   private constructor(
     private readonly server: Server,
@@ -33,8 +39,12 @@ export class TcpProxy {
           other.destroy();
         });
       }
-      near.on('data', (bytes) => far.write(bytes));
+      near.on('data', (bytes) => {
+        if (proxy.isRecording) proxy.recordedBytes.push(bytes);
+        far.write(bytes);
+      });
       far.on('data', (bytes) => {
+        if (proxy.isRecording) proxy.recordedBytes.push(bytes);
         if (proxy.isSwallowing) proxy.swallowedBytes += bytes.length;
         else near.write(bytes);
       });
