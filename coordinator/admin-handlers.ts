@@ -9,6 +9,7 @@ import { checked, checkedHandshake } from './checked.js';
 import type { Keeper } from './cluster-keeper.js';
 import type { AuthenticatedUser } from './ports.js';
 import type { VolumeRow } from './rows.js';
+import { noVolume } from './volumes.js';
 
 interface AdminCaller {
   readonly user: AuthenticatedUser;
@@ -30,6 +31,9 @@ const ADMIN_ONLY: ReadonlySet<keyof AdminCalls> = new Set<keyof AdminCalls>([
   'backup',
   'readBackup',
   'verifyChunk',
+  'createVolume',
+  'setVolume',
+  'deleteVolume',
 ]);
 
 /** @throws {HoldfastError} PROTOCOL_VERSION, UNAUTHORIZED, BAD_MESSAGE */
@@ -50,15 +54,15 @@ export function acceptAdmin(keeper: Keeper, handshake: unknown, connection: Conn
 }
 
 function handlersOf(keeper: Keeper): Handlers<AdminCalls, AdminCaller> {
-  const { context, admins, events, jobs, statusBook, watches } = keeper;
-  const volumes = (): VolumeRow[] => [...context.state.table('volumes').values()];
+  const { context, admins, access, events, jobs, statusBook, watches } = keeper;
+  const volumes = (): VolumeRow[] => context.volumes.all();
   /** The volume asked for, if the caller may do that there. @throws {HoldfastError} ENOENT, FORBIDDEN */
   const volumeOf = (caller: AdminCaller, name: string | undefined, wanted: 'read' | 'write' = 'read'): VolumeId => {
     const asked = name ?? caller.volume;
-    const access = caller.user.access(asked);
-    const volume = volumes().find((one) => one.name === asked);
-    if (!volume || access === undefined) throw new HoldfastError('ENOENT', `there is no volume ${asked}, or it is not yours`);
-    if (wanted === 'write' && access === 'read') throw new HoldfastError('FORBIDDEN', `you may only read volume ${asked}`);
+    const rights = caller.user.access(asked);
+    const volume = context.volumes.byName(asked);
+    if (!volume || rights === undefined) throw noVolume(asked);
+    if (wanted === 'write' && rights === 'read') throw new HoldfastError('FORBIDDEN', `you may only read volume ${asked}`);
     return volume.volume;
   };
   const inodeOf = (caller: AdminCaller, { path, volume }: { path: string; volume?: string | undefined }): number =>
@@ -112,6 +116,12 @@ function handlersOf(keeper: Keeper): Handlers<AdminCalls, AdminCaller> {
     },
     backup: () => context.backup(),
     readBackup: (_caller, { offset }) => context.readBackup(offset),
+    listVolumes: ({ user }) => ({
+      volumes: volumes().flatMap((row) => (user.access(row.name) === undefined ? [] : [access.volumeStatus(row)])),
+    }),
+    createVolume: async (caller, { name: volume, ...settings }) => await durable(access.createVolume(name(caller), volume, settings)),
+    setVolume: async (caller, { volume, ...change }) => await durable(access.setVolume(name(caller), volume, change)),
+    deleteVolume: async (caller, { volume, evenIfNotEmpty }) => await durable(access.deleteVolume(name(caller), volume, evenIfNotEmpty)),
   };
 
   /** An administrator's decision is on stable storage before it is answered. */

@@ -15,8 +15,12 @@ export interface VolumeTotals {
   readonly directories: number;
   /** Sum of file sizes. */
   readonly logicalBytes: number;
-  /** Sum of what extents cover: file sizes without holes. What a quota counts. */
+  /** Sum of what extents cover: file sizes without holes. */
   readonly allocatedBytes: number;
+  /** What a quota counts: as allocatedBytes, with files that are deleted but still open. */
+  readonly chargedBytes: number;
+  /** What a quota counts: every inode but the root, with those that are deleted but still open. */
+  readonly chargedFiles: number;
   /** Bytes of distinct chunks that are referenced. */
   readonly uniqueBytes: number;
   /** Bytes of all replicas, referenced or not. */
@@ -24,7 +28,10 @@ export interface VolumeTotals {
   /** Referenced chunks. */
   readonly chunks: number;
 }
-const nothing: VolumeTotals = { files: 0, directories: 0, logicalBytes: 0, allocatedBytes: 0, uniqueBytes: 0, storedBytes: 0, chunks: 0 };
+const nothing: VolumeTotals = {
+  ...{ files: 0, directories: 0, logicalBytes: 0, allocatedBytes: 0, chargedBytes: 0, chargedFiles: 0 },
+  ...{ uniqueBytes: 0, storedBytes: 0, chunks: 0 },
+};
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** "1/1,3" for chunks of volume 1 on the nodes [1, 3], "1/" for those on none. */
@@ -122,8 +129,10 @@ export class ChunkIndex {
     }
   }
   private countInode(row: InodeRow, sign: 1 | -1): void {
-    if (row.nlink === 0) return;
     const totals = this.volume(row.volume);
+    totals.chargedBytes += sign * row.allocatedBytes;
+    if (row.parent !== row.inode) totals.chargedFiles += sign;
+    if (row.nlink === 0) return;
     if (row.kind === 'directory') totals.directories += sign;
     else totals.files += sign;
     if (row.kind === 'file') {

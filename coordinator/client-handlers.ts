@@ -20,6 +20,7 @@ import type { Recall } from './recall.js';
 import { clientIdOf, type Session, type Sessions } from './sessions.js';
 import type { State, Transaction } from './state.js';
 import type { Users } from './users.js';
+import type { Volumes } from './volumes.js';
 import type { Xattrs } from './xattrs.js';
 
 type Method = keyof ClientCalls;
@@ -35,6 +36,7 @@ export interface ClientPorts {
   readonly sessions: Sessions;
   readonly recall: Recall;
   readonly users: Users;
+  readonly volumes: Volumes;
   readonly keeper: ClusterKeeper;
   readonly cluster: string;
   readonly epoch: number;
@@ -73,7 +75,7 @@ export class ClientHandlers {
     }
     const { token, clientSecret, description, volume: volumeName = 'main' } = parsed.data;
     const user = this.ports.users.authenticate(token);
-    const volume = [...this.ports.state.table('volumes').values()].find((one) => one.name === volumeName);
+    const volume = this.ports.volumes.byName(volumeName);
     const access = user.access(volumeName);
     // The same answer for a volume that is not there and one that is not theirs.
     if (!volume || !access) throw new HoldfastError('FORBIDDEN', `"${user.user}" has no access to a volume "${volumeName}"`);
@@ -197,7 +199,7 @@ export class ClientHandlers {
       case 'have':
         return this.have(session, request);
       case 'sync':
-        return this.sync(request);
+        return this.sync(caller, request);
       case 'testLock':
         return ports.locks.test(caller, request);
       case 'statVolume':
@@ -222,8 +224,10 @@ export class ClientHandlers {
     return { present: [...present] };
   }
 
-  private async sync({ inode }: RequestOf<ClientCalls, 'sync'>): Promise<ReplyOf<ClientCalls, 'sync'>> {
-    const recent = inode === undefined ? [] : this.ports.data.recentChunks(inode);
+  private async sync({ volume }: ClientCaller, { inode }: RequestOf<ClientCalls, 'sync'>): Promise<ReplyOf<ClientCalls, 'sync'>> {
+    // A file that is gone has nothing left to sync; one of another volume answers the same.
+    const isOwn = inode !== undefined && this.ports.state.get('inodes', inode)?.volume === volume;
+    const recent = isOwn ? this.ports.data.recentChunks(inode) : [];
     await this.ports.synced();
     return { recentChunks: this.ports.keeper.locations(recent), metadataCopies: this.ports.metadataCopies() };
   }
@@ -234,9 +238,9 @@ export class ClientHandlers {
     const totals = state.index.ofVolume(volume);
     const { totalBytes, freeBytes } = keeper.space(volume);
     const files = totals.files + totals.directories;
-    const filesFree = settings?.quotaFiles == null ? 1_000_000_000 - files : Math.max(0, settings.quotaFiles - files);
+    const filesFree = settings?.quotaFiles == null ? 1_000_000_000 - files : Math.max(0, settings.quotaFiles - totals.chargedFiles);
     if (settings?.quotaBytes == null) return { totalBytes, freeBytes, files, filesFree };
-    const left = Math.max(0, settings.quotaBytes - totals.allocatedBytes);
+    const left = Math.max(0, settings.quotaBytes - totals.chargedBytes);
     return { totalBytes: Math.min(totalBytes, settings.quotaBytes), freeBytes: Math.min(freeBytes, left), files, filesFree };
   }
 
@@ -281,15 +285,17 @@ export class ClientHandlers {
     session?: Session,
   ): Promise<ReplyOf<ClientCalls, M>> {
     const { ports } = this;
-    const isLock = method === 'lock' || method === 'dropLocks' || method === 'releaseOrphans';
-    if (caller.access === 'read' && !isLock) throw new HoldfastError('EROFS', 'this access allows reading only');
+    this.mayChange(caller, method);
     if (ports.isFull() && !allowedWhenFull.has(method) && !isUnlock(method, request))
       throw new HoldfastError('ENOSPC', 'the disk of the coordinator is full: free some space there');
     if (method === 'commit') await this.settleChunks(request as RequestOf<ClientCalls, 'commit'>);
-    if (method === 'truncate' || method === 'punch') await this.cutSteps(caller, method, request);
+    if (method === 'truncate' || method === 'punch') await this.cutSteps(caller, method, request, session);
     const effects = new Effects();
     const reply = ports.state.transact((tx) => {
-      const result = this.apply(this.context(tx, caller, effects), method, request as never);
+      // Meanwhile its session may have been ended, or its rights changed.
+      const now = session ? this.living(session) : caller;
+      this.mayChange(now, method);
+      const result = this.apply(this.context(tx, now, effects), method, request as never);
       store?.(tx, result);
       return result;
     });
@@ -302,6 +308,17 @@ export class ClientHandlers {
     if (acknowledged) await acknowledged;
     if (recalled) await recalled;
     return reply as ReplyOf<ClientCalls, M>;
+  }
+
+  /** Who may only read changes nothing; locks, and letting go of deleted files, are part of reading. */
+  private mayChange(caller: ClientCaller, method: Method): void {
+    const isReading = method === 'lock' || method === 'dropLocks' || method === 'releaseOrphans';
+    if (caller.access === 'read' && !isReading) throw new HoldfastError('EROFS', 'this access allows reading only');
+  }
+  /** Who a session is now. @throws {HoldfastError} SESSION_LOST when it was ended */
+  private living(session: Session): ClientCaller {
+    if (this.ports.sessions.get(session.client) !== session) throw new HoldfastError('SESSION_LOST', 'this session was ended');
+    return session.caller;
   }
 
   private context(tx: Transaction, caller: ClientCaller, effects: Effects): ChangeContext {
@@ -357,7 +374,7 @@ export class ClientHandlers {
   }
 
   /** Cuts very many extents in steps with pauses, so that nobody else waits for it. */
-  private async cutSteps(caller: ClientCaller, method: 'truncate' | 'punch', request: unknown): Promise<void> {
+  private async cutSteps(caller: ClientCaller, method: 'truncate' | 'punch', request: unknown, session?: Session): Promise<void> {
     const isTruncate = method === 'truncate';
     const { inode } = request as { inode: InodeId };
     const start = isTruncate
@@ -366,7 +383,7 @@ export class ClientHandlers {
     const end = isTruncate ? MAX_FILE_SIZE_BYTES : start + (request as RequestOf<ClientCalls, 'punch'>).length;
     for (;;) {
       const isMore = this.ports.state.transact((tx) =>
-        this.ports.data.cutStep(this.context(tx, caller, new Effects()), inode, start, end, isTruncate),
+        this.ports.data.cutStep(this.context(tx, session ? this.living(session) : caller, new Effects()), inode, start, end, isTruncate),
       );
       if (!isMore) return;
       await new Promise<void>((resolve) => {

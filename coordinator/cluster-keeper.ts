@@ -2,6 +2,7 @@
 import type { Connection } from '../protocol/call.js';
 import type { ChunkId, ClientId, InodeId, NodeContact, NodeId, VolumeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { AccessActions } from './access-actions.js';
 import { Admins } from './admin-actions.js';
 import { acceptAdmin } from './admin-handlers.js';
 import { ChunkBook } from './chunk-keeper.js';
@@ -48,6 +49,7 @@ export class Keeper implements ClusterKeeper {
   readonly rates: Rates;
   readonly watches: Watches;
   readonly admins: Admins;
+  readonly access: AccessActions;
   private readonly permits: Permits;
   private readonly receipts = new Receipts();
   private readonly pins = new Pins();
@@ -128,6 +130,7 @@ export class Keeper implements ClusterKeeper {
     this.statusBook = new StatusBook({ ...{ context, membership, collector, repair, jobs, events, safeMode, rates } });
     this.watches = new Watches({ ...{ context, events, jobs, repair, rates, care, membership, status: this.statusBook } });
     this.admins = new Admins(this);
+    this.access = new AccessActions(this);
   }
 
   start(): void {

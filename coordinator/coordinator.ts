@@ -32,6 +32,7 @@ import { Sessions } from './sessions.js';
 import { takeRows } from './snapshot.js';
 import { numberSetting, State } from './state.js';
 import { Users } from './users.js';
+import { Volumes } from './volumes.js';
 import { Xattrs } from './xattrs.js';
 
 export interface CoordinatorOptions {
@@ -89,6 +90,7 @@ export class Coordinator {
   readonly journal: Journal;
   readonly keeper: ClusterKeeper;
   readonly tree: FileTree;
+  readonly volumes: Volumes;
   readonly sessions: Sessions;
   readonly recall: Recall;
   readonly epoch: number;
@@ -161,6 +163,12 @@ export class Coordinator {
     };
     this.tree = new FileTree(state, keeperForTree);
     const locks = new Locks(this.tree);
+    this.volumes = new Volumes({
+      environment,
+      state,
+      createRoot: (tx, volume) => this.tree.createRoot(tx, volume, timestamp(environment)),
+      reapStep: (tx, inode) => this.tree.reapStep(tx, inode),
+    });
     this.epoch = state.transact((tx) => {
       const epoch = numberSetting(state, 'epoch') + 1;
       tx.put('settings', 'epoch', epoch);
@@ -180,6 +188,7 @@ export class Coordinator {
       sessions: this.sessions,
       recall: this.recall,
       users,
+      volumes: this.volumes,
       keeper,
       cluster: parts.cluster,
       epoch: this.epoch,
@@ -212,6 +221,13 @@ export class Coordinator {
     sessions.onEnded = (session) => {
       recall.ended(session);
       this.keeper.sessionEnded(session.client);
+    };
+    this.volumes.onRemoved = (volume) => {
+      for (const session of [...sessions.all()]) {
+        if (session.caller.volume !== volume) continue;
+        session.connection?.close('the volume was deleted');
+        sessions.end(session);
+      }
     };
     recall.onNotHeld = (session, inodes) => {
       if (this.isStopped) return;
@@ -251,6 +267,7 @@ export class Coordinator {
         contactsChanged: (contacts) => this.push('nodes', contacts),
         volumeChanged: (volume) => this.push('volume', volume, volume.volume),
       },
+      volumes: this.volumes,
       cluster: parts.cluster,
       epoch: this.epoch,
       coordinatorStartId: this.startId,
@@ -293,6 +310,7 @@ export class Coordinator {
     this.journal.start();
     this.checkpointer.start();
     this.keeper.start();
+    this.volumes.start();
     this.startCopies();
     for (const [inode, orphan] of this.state.table('orphans').all()) if (orphan.holders.length === 0) this.reaping.add(inode);
     if (this.reaping.size > 0) this.reapSoon();
@@ -369,6 +387,7 @@ export class Coordinator {
   async stop(): Promise<void> {
     if (this.isStopped) return;
     this.clients.stop();
+    this.volumes.stop();
     await this.keeper.stop();
     this.isStopped = true;
     for (const session of this.sessions.all()) session.connection?.close('the coordinator is shutting down');
@@ -383,6 +402,7 @@ export class Coordinator {
   /** As if the process had died: nothing more is written or said. */
   crash(): void {
     this.isStopped = true;
+    this.volumes.stop();
     this.journal.abandon();
     this.checkpointer.abandon();
     this.copies?.stop();

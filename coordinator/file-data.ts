@@ -235,7 +235,7 @@ export class FileData {
   private checkQuota(volume: VolumeId, grownBytes: number): void {
     const quota = this.tree.state.get('volumes', volume)?.quotaBytes ?? null;
     if (quota === null || grownBytes <= 0) return;
-    if (this.tree.state.index.ofVolume(volume).allocatedBytes + grownBytes > quota)
+    if (this.tree.state.index.ofVolume(volume).chargedBytes + grownBytes > quota)
       throw new HoldfastError('EDQUOT', `the volume may hold at most ${quota} bytes`);
   }
 }

@@ -108,7 +108,7 @@ describe('create', () => {
     await fails('EILSEQ', client.create(root, 'bad', { kind: 'symlink', target: '\ufffd' }));
   });
   it('stops at the quota of files', async () => {
-    rig.coordinator.state.transact((tx) => tx.put('volumes', 1, { ...client.welcome.volume, quotaFiles: 3 }));
+    rig.coordinator.state.transact((tx) => tx.put('volumes', 1, { ...client.welcome.volume, quotaFiles: 2 }));
     await client.create(root, 'a');
     await client.create(root, 'b');
     await fails('EDQUOT', client.create(root, 'c'));

@@ -50,11 +50,14 @@ export class FileTree {
 
   // ---- reading ----
 
-  /** @throws {HoldfastError} ESTALE for an inode that is gone, ENOENT for one that never was (or is of another volume) */
+  /**
+   * The one door to an inode that a caller names: those of other volumes cannot be told from those that are gone.
+   * @throws {HoldfastError} ESTALE for an inode that is gone or of another volume, ENOENT for one that never was
+   */
   row(caller: { readonly volume: VolumeId }, inode: InodeId): InodeRow {
     const row = this.state.get('inodes', inode);
     if (row && row.volume === caller.volume) return row;
-    if (!row && inode <= numberSetting(this.state, INODE_COUNTER)) return fail('ESTALE', `inode ${inode} is gone`);
+    if (inode <= numberSetting(this.state, INODE_COUNTER)) return fail('ESTALE', `inode ${inode} is gone`);
     return fail('ENOENT', `there is no inode ${inode}`);
   }
   directory(caller: { readonly volume: VolumeId }, inode: InodeId): InodeRow {
@@ -415,8 +418,8 @@ export class FileTree {
   private checkFileQuota(volume: VolumeId): void {
     const quota = this.state.get('volumes', volume)?.quotaFiles ?? null;
     if (quota === null) return;
-    const totals = this.state.index.ofVolume(volume);
-    if (totals.files + totals.directories >= quota) fail('EDQUOT', `the volume may hold at most ${quota} files and directories`);
+    if (this.state.index.ofVolume(volume).chargedFiles >= quota)
+      fail('EDQUOT', `the volume may hold at most ${quota} files and directories`);
   }
 }
 

@@ -7,6 +7,7 @@ import type { Connection } from '../protocol/call.js';
 import type { ChunkId, ChunkLocation, ClientId, InodeId, NodeContact, NodeId, VolumeId, VolumeSettings } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import type { State, Transaction } from './state.js';
+import type { Volumes } from './volumes.js';
 
 /** Who a client call comes from. */
 export interface ClientCaller {
@@ -99,6 +100,7 @@ export interface ClusterContext {
   readonly state: State;
   readonly options: ClusterOptions;
   readonly notices: Notices;
+  readonly volumes: Volumes;
   readonly cluster: string;
   readonly epoch: number;
   /** Random per start. */

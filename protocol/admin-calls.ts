@@ -7,6 +7,7 @@
  * and keyed `rows`, so one reducer serves all screens.
  */
 import { z } from 'zod';
+import { accessCalls } from './access-calls.js';
 import { query } from './call.js';
 import { chunkId } from './client-calls.js';
 import type { ChunkId, Health, InodeId, NodeId, NodeState, VolumeSettings } from './entities.js';
@@ -327,6 +328,7 @@ export const adminCalls = {
   /** Writes a snapshot of all metadata to this coordinator's disk and answers where; `holdfast backup` downloads by `readBackup`. */
   backup: query<{ sizeBytes: number; sequence: number; sha256: string }>()(nothing),
   readBackup: query<{ data: Buffer; isLast: boolean }>()(z.object({ offset: z.number().int().min(0) })),
+  ...accessCalls,
 };
 export type AdminCalls = typeof adminCalls;
 export interface AdminPushes {

@@ -92,6 +92,8 @@ export interface VolumeSettings {
   readonly encryption: Record<string, unknown> | null;
   /** How long deleted files stay restorable; 0 switches the trash off. */
   readonly trashKeepMs: number;
+  /** When snapshots are taken and how many are kept; null or absent: none are taken by themselves. */
+  readonly snapshots?: Record<string, unknown> | null;
 }
 
 export type Health = 'HEALTHY' | 'DEGRADED' | 'AT RISK' | 'DATA LOSS' | 'OFFLINE';

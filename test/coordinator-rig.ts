@@ -145,6 +145,7 @@ export class RigClient {
     private readonly rig: CoordinatorRig,
     readonly secret: string,
     private readonly token: string,
+    private readonly volume?: string,
   ) {}
 
   async connect(): Promise<Welcome> {
@@ -154,7 +155,10 @@ export class RigClient {
     client.other = server;
     await this.rig.coordinator.accept(
       'client',
-      { protocol: PROTOCOL_VERSION, token: this.token, clientSecret: this.secret, description: 'test' },
+      {
+        ...{ protocol: PROTOCOL_VERSION, token: this.token, clientSecret: this.secret, description: 'test' },
+        ...(this.volume === undefined ? {} : { volume: this.volume }),
+      },
       server,
     );
     this.connection = client;
@@ -247,9 +251,9 @@ export class CoordinatorRig {
     return this;
   }
   /** A new client, connected. */
-  async client(token = 'admin-token'): Promise<RigClient> {
+  async client(token = 'admin-token', volume?: string): Promise<RigClient> {
     const secret = (++this.clients).toString(16).padStart(64, 'a');
-    const client = new RigClient(this, secret, token);
+    const client = new RigClient(this, secret, token, volume);
     await client.connect();
     return client;
   }

@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { Keeper } from '../coordinator/cluster-keeper.js';
 import type { ClientCaller, ClusterContext } from '../coordinator/ports.js';
 import { State } from '../coordinator/state.js';
+import { Volumes } from '../coordinator/volumes.js';
 import { MemoryChunkStore } from '../node/memory-chunk-store.js';
 import type { NodeState } from '../node/node-state.js';
 import { StorageNode } from '../node/storage-node.js';
@@ -132,6 +133,7 @@ class Rig {
       state: this.state,
       options: { downAfterMs: 5_000, stoppedGraceMs: 5_000, deletionGraceMs: this.graceMs, version: 't' },
       notices: { contactsChanged: () => {}, volumeChanged: () => {} },
+      volumes: new Volumes({ environment, state: this.state, createRoot: () => 1, reapStep: () => true }),
       cluster: CLUSTER,
       epoch: this.epoch,
       coordinatorStartId: `start-${this.epoch}`,

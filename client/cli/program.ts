@@ -1,9 +1,19 @@
 /** The commander tree: every command, its options and examples. What a command does is in commands/, loaded when it is asked for. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { addAccessCommands } from './access-program.js';
 import { type CommonOptions, Context } from './context.js';
 import { CliError, EXIT, exitCodeHelp, tellError } from './exit-codes.js';
 
 type Run<Options> = (context: Context, options: Options, ...args: never[]) => unknown;
+/** One command: how it is called, what it is for, examples, where its function is, its own options. */
+export type Add = <Options>(
+  parent: Command,
+  usage: string,
+  summary: string,
+  examples: readonly string[],
+  load: () => Promise<Run<Options>>,
+  options?: (command: Command) => Command,
+) => Command;
 
 const number =
   (from: number, to: number) =>
@@ -53,8 +63,7 @@ export function buildProgram(): Command {
     );
 
   let group = '';
-  /** One command: how it is called, what it is for, its own options, examples, and where its function is. */
-  const add = <Options>(
+  const add: Add = <Options>(
     parent: Command,
     usage: string,
     summary: string,
@@ -285,6 +294,7 @@ export function buildProgram(): Command {
     async () => (await import('./commands/unmount.js')).unmount,
     (c) => c.option('--lazy', 'also while it is in use'),
   );
+  addAccessCommands(program, group, add);
   for (const [name, what] of Object.entries(programs))
     program.command(name).helpGroup('Programs (each has its own --help):').description(what);
 

@@ -1,0 +1,75 @@
+/** The commands of volumes and users: names, options and examples. What they do is in commands/. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { MAX_CHUNK_SIZE_BYTES, MIN_CHUNK_SIZE_BYTES } from '../../protocol/limits.js';
+import type { Add } from './program.js';
+
+const whole =
+  (from: number, to: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < from || value > to)
+      throw new InvalidArgumentError(`it must be a whole number from ${from} to ${to}`);
+    return value;
+  };
+/** "10G", "512M", "4096" → bytes */
+function bytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?$/i.exec(text);
+  const value = match ? Math.round(Number(match[1]) * 1024 ** ' KMGTP'.indexOf((match[2] || ' ').toUpperCase())) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('it must be a size like 512M, 10G or 1T');
+  return value;
+}
+function chunkSize(text: string): number {
+  const value = bytes(text);
+  if (value < MIN_CHUNK_SIZE_BYTES || value > MAX_CHUNK_SIZE_BYTES || value % MIN_CHUNK_SIZE_BYTES !== 0)
+    throw new InvalidArgumentError('it must be a multiple of 64K, from 64K to 8M');
+  return value;
+}
+const orNone =
+  <T>(parse: (text: string) => T) =>
+  (text: string): T | null =>
+    text === 'none' ? null : parse(text);
+
+const volumeSettings = (command: Command): Command =>
+  command
+    .option('--copies <n>', 'nodes that keep each chunk', whole(1, 8))
+    .option('--chunk-size <size>', 'size of the chunks that files are cut into, from now on', chunkSize)
+    .option('--quota <size>', 'most bytes of files, or "none"', orNone(bytes))
+    .option('--quota-files <n>', 'most files and directories, or "none"', orNone(whole(0, Number.MAX_SAFE_INTEGER)));
+
+/** @param group heading in the list of commands */
+export function addAccessCommands(program: Command, group: string, add: Add): void {
+  const volumes = () => import('./commands/volumes.js');
+  const volume = program.command('volume').helpGroup(group).description('file trees with settings of their own: list, create, set, delete');
+  add(
+    volume,
+    'list',
+    'the volumes you may use',
+    ['volume list', 'volume list --json'],
+    async () => (await volumes()).list,
+    (c) => c.alias('ls'),
+  );
+  add(
+    volume,
+    'create <name>',
+    'make a volume; "--volume NAME" then works in it',
+    ['volume create photos --copies 3 --quota 500G', 'upload --volume photos -r pictures /'],
+    async () => (await volumes()).create,
+    volumeSettings,
+  );
+  add(
+    volume,
+    'set <name>',
+    'change settings of a volume',
+    ['volume set photos --quota 1T', 'volume set photos --quota none --copies 2'],
+    async () => (await volumes()).set,
+    volumeSettings,
+  );
+  add(
+    volume,
+    'delete <name>',
+    'delete a volume; refused while it holds something',
+    ['volume delete photos', 'volume delete photos --even-if-not-empty photos'],
+    async () => (await volumes()).remove,
+    (c) => c.option('--even-if-not-empty <name>', 'repeat its name to delete everything in it'),
+  );
+}

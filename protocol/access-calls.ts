@@ -1,0 +1,63 @@
+/**
+ * Volumes, users, tokens and who may do what: calls of the namespace /admin beside those of admin-calls.ts, which takes them into its table.
+ * Secrets (tokens) are in the reply of the call that makes them and nowhere else.
+ */
+import { z } from 'zod';
+import { query } from './call.js';
+import type { VolumeSettings } from './entities.js';
+import { LEAF_SIZE_BYTES, MAX_CHUNK_SIZE_BYTES, MIN_CHUNK_SIZE_BYTES } from './limits.js';
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const NAME_RULE = 'a name has 1 to 63 letters, digits, ".", "_" or "-" and begins with a letter or digit';
+const volumeName = z.string().regex(NAME, NAME_RULE);
+const quota = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).nullable().optional();
+
+/** What may be set of a volume; what is absent stays as it is. `null` takes a quota away. */
+const volumeChange = {
+  copies: z.number().int().min(1).max(8).optional(),
+  /** For what is written from now on. */
+  chunkSizeBytes: z
+    .number()
+    .int()
+    .min(MIN_CHUNK_SIZE_BYTES)
+    .max(MAX_CHUNK_SIZE_BYTES)
+    .refine((bytes) => bytes % LEAF_SIZE_BYTES === 0, `a chunk size is a multiple of ${LEAF_SIZE_BYTES} bytes`)
+    .optional(),
+  quotaBytes: quota,
+  quotaFiles: quota,
+  /** Opaque here. Switched on or off only while the volume holds nothing. */
+  encryption: z.record(z.string(), z.unknown()).nullable().optional(),
+  trashKeepMs: z.number().int().min(0).optional(),
+  /** Opaque here. */
+  snapshots: z.record(z.string(), z.unknown()).nullable().optional(),
+};
+const volumeChangeSchema = z.object(volumeChange);
+export type VolumeChange = z.infer<typeof volumeChangeSchema>;
+
+export interface VolumeStatus extends VolumeSettings {
+  readonly files: number;
+  readonly directories: number;
+  /** Sum of file sizes. */
+  readonly logicalBytes: number;
+  /** What the quota counts: bytes that extents cover, of files that are deleted but open, too. */
+  readonly chargedBytes: number;
+  readonly chargedFiles: number;
+  /** Bytes of distinct chunks. */
+  readonly uniqueBytes: number;
+}
+
+/** What an action answers: a sentence for the result line. */
+interface Told {
+  readonly text: string;
+}
+
+export const accessCalls = {
+  /** Those the caller may at least read. */
+  listVolumes: query<{ volumes: VolumeStatus[] }>()(z.object({})),
+  /** @throws EEXIST */
+  createVolume: query<Told & { volume: VolumeSettings }>()(z.object({ name: volumeName, ...volumeChange })),
+  /** @throws ENOENT, REFUSED */
+  setVolume: query<Told & { volume: VolumeSettings }>()(z.object({ volume: z.string().max(64), ...volumeChange })),
+  /** Everything in it is gone. REFUSED while it holds something, unless `evenIfNotEmpty` repeats its name. */
+  deleteVolume: query<Told>()(z.object({ volume: z.string().max(64), evenIfNotEmpty: z.string().optional() })),
+};
