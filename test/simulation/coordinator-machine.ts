@@ -7,9 +7,10 @@ import type { AnyKey, TableName } from '../../coordinator/rows.js';
 import type { State } from '../../coordinator/state.js';
 import type { Accept } from '../../protocol/call.js';
 import type { NodeContact } from '../../protocol/entities.js';
-import { ADMIN_TOKEN, CHUNK_SIZE_BYTES, type Cluster, MOST_FOR_A_START_MS, NODE_TOKEN } from './cluster.js';
+import { ADMIN_TOKEN, CHUNK_SIZE_BYTES, type Cluster } from './cluster.js';
 import { noCounters, noFaults, SimJournalStorage } from './disk.js';
 import { describe } from './network.js';
+import { MOST_FOR_A_START_MS, NODE_TOKEN } from './node-machine.js';
 import type { Random } from './random.js';
 import { SimProcess } from './world.js';
 
@@ -81,7 +82,7 @@ export class CoordinatorMachine {
   }
 
   async start(): Promise<void> {
-    if (!this.process.isAlive) await this.cluster.within(MOST_FOR_A_START_MS, this.begin());
+    if (!this.process.isAlive) await this.cluster.world.within(MOST_FOR_A_START_MS, this.begin());
   }
   private async begin(): Promise<void> {
     const { cluster } = this;

@@ -3,7 +3,8 @@
  * than the promises allow for: damage to stored bytes hits one node only, and not in the same phase as a loss of power.
  */
 import type { ChunkId } from '../../protocol/entities.js';
-import type { Cluster, SimNode } from './cluster.js';
+import type { Cluster } from './cluster.js';
+import type { SimNode } from './node-machine.js';
 import type { Random } from './random.js';
 import type { SimProcess } from './world.js';
 

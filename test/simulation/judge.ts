@@ -2,7 +2,8 @@
 
 import { verifyChunk } from '../../protocol/chunk.js';
 import type { ChunkId } from '../../protocol/entities.js';
-import type { Cluster, SimNode } from './cluster.js';
+import type { Cluster } from './cluster.js';
+import type { SimNode } from './node-machine.js';
 
 export class Judge {
   /** Bytes do not change once they lie there; damage makes a new buffer. */

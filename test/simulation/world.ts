@@ -124,6 +124,23 @@ export class World {
     await this.runUntil(() => false, durationMs);
   }
 
+  /** Waits for a promise, but not longer than that in simulated time. */
+  within(limitMs: number, promise: Promise<unknown>): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = this.schedule(limitMs, '', () => resolve(false));
+      promise.then(
+        () => {
+          timer.cancel();
+          resolve(true);
+        },
+        () => {
+          timer.cancel();
+          resolve(true);
+        },
+      );
+    });
+  }
+
   private push(event: QueuedEvent): void {
     const { heap } = this;
     let at = heap.length;
