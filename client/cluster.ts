@@ -272,6 +272,8 @@ async function formOf({ name, encryption }: VolumeSettings, unlock: Unlock | und
       `volume ${name} is not encrypted, yet a key was given: leave the key out to use the volume in the clear`,
     );
   if (encryption)
-    throw new HoldfastError('EACCES', `volume ${name} is encrypted: give its key with --key-file FILE or --passphrase-file FILE`);
+    throw new HoldfastError('EACCES', `volume ${name} is encrypted: give its key with --key-file FILE or --passphrase-file FILE`, {
+      volumeKey: 'missing',
+    });
   return plainForm;
 }

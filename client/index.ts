@@ -10,8 +10,10 @@ import type { PeerFactory } from './node-pool.js';
 
 export { type AdminConnection, type AdminOptions, connectAdmin, type Watch } from './admin.js';
 export * from './api.js';
+export { writeKeyFile } from './key-file.js';
 export { liveEnvironment } from './live-environment.js';
 export type { PeerFactory } from './node-pool.js';
+export { newEncryption, passphraseIn } from './volume-key.js';
 
 /** Replaceable by a simulation: everything the client touches outside itself. */
 export interface ConnectParts {

@@ -66,6 +66,9 @@ type Wrapping = z.infer<typeof wrapping>;
 export type VolumeEncryption = z.infer<typeof encryption>;
 type RandomBytes = (sizeBytes: number) => Buffer;
 
+/** The passphrase in a passphrase file: its first line. */
+export const passphraseIn = (content: Buffer): string => content.toString('utf8').split(/\r?\n/, 1)[0] ?? '';
+
 /** What a new key file holds: one line of text. */
 export const newKeyFile = (randomBytes: RandomBytes): Buffer => Buffer.from(`${KEY_FILE_PREFIX}${randomBytes(32).toString('base64')}\n`);
 
@@ -87,6 +90,7 @@ export async function openVolumeKey(settings: Record<string, unknown>, secret: U
   throw new HoldfastError(
     'EACCES',
     `volume ${volumeName} does not open with this ${secret.keyFile ? 'key file' : 'passphrase'}: it was encrypted with another one`,
+    { volumeKey: 'wrong' },
   );
 }
 

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Cluster } from '../client/api.js';
-import { connect } from '../client/index.js';
+import { connect, passphraseIn } from '../client/index.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { type Mounted, startMount } from './mounted.js';
 import { checkMachine, checkMountpoint, Refusal } from './preflight.js';
@@ -110,16 +110,14 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
   const token = (await readOwn(options.tokenFile, 'the token file')).toString('utf8').trim();
   const ca = options.ca === undefined ? undefined : (await readOwn(options.ca, 'the certificate authority')).toString('utf8');
   const passphrase =
-    options.passphraseFile === undefined
-      ? undefined
-      : (await readOwn(options.passphraseFile, 'the passphrase file')).toString('utf8').replace(/\r?\n$/, '');
+    options.passphraseFile === undefined ? undefined : passphraseIn(await readOwn(options.passphraseFile, 'the passphrase file'));
   const keyFile = options.keyFile === undefined ? undefined : await readOwn(options.keyFile, 'the key file');
   const deadline = performance.now() + CONNECT_TIMEOUT_MS;
   const tooLate = (why: string) =>
     new Refusal(`no coordinator answers at ${options.coordinator} (${why}): start it, or check --coordinator`);
   for (;;) {
     try {
-      const cluster = await within(
+      return await within(
         deadline - performance.now(),
         () => tooLate('no answer in 10 s'),
         connect({
@@ -137,13 +135,9 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
             : { unlock: { ...(passphrase === undefined ? {} : { passphrase }), ...(keyFile === undefined ? {} : { keyFile }) } }),
         }),
       );
-      if (cluster.volume.encryption && passphrase === undefined && keyFile === undefined) {
-        await cluster.close();
-        throw new Refusal(`volume ${cluster.volume.name} is encrypted: give its key with --passphrase-file or --key-file`);
-      }
-      return cluster;
     } catch (error) {
       if (error instanceof Refusal) throw error;
+      if (isCode(error, 'EACCES') && error.facts?.volumeKey !== undefined) throw new Refusal(error.message);
       if (isCode(error, 'FORBIDDEN', 'EACCES', 'EPERM'))
         throw new Refusal(
           `the coordinator at ${options.coordinator} does not allow this with the token in ${options.tokenFile}: ${error.message}`,

@@ -14,8 +14,10 @@ import { randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { newEncryption, writeKeyFile } from '../client/index.js';
 import type { AdminCalls, ClusterStatus } from '../protocol/admin-calls.js';
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
+import { DEFAULT_VOLUME_NAME } from '../protocol/entities.js';
 import { isCode } from '../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../protocol/limits.js';
 import { socketDialer } from '../protocol/socket.js';
@@ -38,6 +40,7 @@ export { ClusterError, LocalProcess, waitUntil } from './local-process.js';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const programFile = join(root, 'dist', 'client', 'cli', 'main.js');
 const LOOPBACK = '127.0.0.1';
+const VOLUME_KEY = 'volume-key';
 /** A coordinator with a million files takes up to 30 s; machines in tests are loaded. */
 const START_TIMEOUT_MS = 90_000;
 
@@ -48,6 +51,8 @@ export interface ClusterOptions {
   readonly port: number;
   /** Mountpoint; null = no mount. */
   readonly mount: string | null;
+  /** Encrypts the main volume, with a key that is kept in the state directory. */
+  readonly isEncrypted?: boolean;
   /** Address of coordinator and nodes, the loopback by default. Any other is reached from outside: for experiments with networks only. */
   readonly host?: string;
   /** More arguments for each program, e.g. ['--down-after', '3000']. */
@@ -103,11 +108,14 @@ export class LocalCluster {
       nodes: [],
       mount: mountPath === null ? null : { path: mountPath, isOurs: false, args: [...(options.mountArgs ?? [])] },
       isOurs,
+      isEncrypted: options.isEncrypted ?? false,
     };
     for (let index = 1; index <= options.nodes; index++) {
       const port = await choose(options.port + 9 + index);
       config.nodes.push({ name: `n${index}`, host, port, args: [...(options.nodeArgs ?? [])], wrapper: [] });
     }
+    // The key before the cluster that needs it.
+    if (config.isEncrypted) writeKeyFile(join(state, VOLUME_KEY));
     writeConfig(state, config);
     return new LocalCluster(state, config);
   }
@@ -141,6 +149,13 @@ export class LocalCluster {
   }
   get nodeTokenFile(): string {
     return join(this.stateDirectory, 'tokens', 'node-token');
+  }
+  get isEncrypted(): boolean {
+    return this.config.isEncrypted;
+  }
+  /** Opens the main volume of an encrypted cluster. */
+  get volumeKeyFile(): string {
+    return join(this.stateDirectory, VOLUME_KEY);
   }
   get coordinatorData(): string {
     return join(this.stateDirectory, 'coordinator', 'data');
@@ -195,7 +210,9 @@ export class LocalCluster {
       throw new ClusterError(`the cluster in ${this.stateDirectory} has no mount: scripts/up --mount DIR adds one`, 2);
     return this.process('mount', () => {
       const { path, args } = this.config.mount ?? { path: '', args: [] };
-      const more = ['--coordinator', this.url, '--token-file', this.adminTokenFile, '--ready-file', this.readyFile, ...args];
+      const more = ['--coordinator', this.url, '--token-file', this.adminTokenFile, '--ready-file', this.readyFile];
+      if (this.config.isEncrypted) more.push('--key-file', this.volumeKeyFile);
+      more.push(...args);
       return this.program('mount', ['--mount', path], more);
     });
   }
@@ -246,6 +263,7 @@ export class LocalCluster {
       const nodes = await Promise.all(this.nodeNames.map(async (name) => ({ name, how: await this.launchNode(name) })));
       for (const { name, how } of nodes) note(name, how);
       await this.waitHealthy(timeoutMs);
+      if (this.config.isEncrypted) await this.encryptMainVolume();
       if (this.config.mount) note('mount', await this.startMount(timeoutMs));
     } catch (error) {
       for (const process of this.all().reverse()) {
@@ -256,6 +274,15 @@ export class LocalCluster {
       throw error;
     }
     return { started, alreadyRunning };
+  }
+
+  /** Of a cluster that starts for the first time; later it is encrypted already. */
+  private async encryptMainVolume(): Promise<void> {
+    const { volumes } = await this.admin('listVolumes', {});
+    const main = volumes.find((volume) => volume.name === DEFAULT_VOLUME_NAME);
+    if (!main || main.encryption) return;
+    const encryption = await newEncryption({ keyFile: readFileSync(this.volumeKeyFile) }, randomBytes);
+    await this.admin('setVolume', { volume: DEFAULT_VOLUME_NAME, encryption });
   }
 
   /** Starts the coordinator and waits until it answers. */
@@ -518,7 +545,7 @@ export class LocalCluster {
     await this.stop();
     const names = ['coordinator', 'mount', 'tokens', ...this.nodeNames];
     for (const name of names) rmSync(join(this.stateDirectory, name), { recursive: true, force: true, maxRetries: 3 });
-    rmSync(join(this.stateDirectory, 'cluster.json'), { force: true });
+    for (const name of ['cluster.json', VOLUME_KEY]) rmSync(join(this.stateDirectory, name), { force: true });
     // A directory that holds files of others is left to them.
     if (readdirSync(this.stateDirectory).length === 0) rmdirSync(this.stateDirectory);
   }

@@ -19,6 +19,7 @@ interface Options {
   mount?: string | false;
   port?: number;
   downAfter?: number;
+  encrypt?: boolean;
 }
 
 const command = script('up', 'Starts a cluster on this machine and returns when it is healthy. Running it again is harmless.')
@@ -26,6 +27,7 @@ const command = script('up', 'Starts a cluster on this machine and returns when 
   .option('--copies <n>', `nodes that hold each chunk (default ${DEFAULT_COPIES})`, wholeNumber(1, 8))
   .option('--mount <dir>', `where the folder appears (default ${defaultMount()})`)
   .option('--no-mount', 'without a folder: the command line and the library only')
+  .option('--encrypt', 'encrypt what is stored; the key is kept in the state directory')
   .option('--port <port>', `port of the coordinator (default ${DEFAULT_PORT}; 0 = any free ones)`, wholeNumber(0, 65_000))
   .option(
     '--down-after <ms>',
@@ -57,6 +59,7 @@ function create(state: string, options: Options): Promise<LocalCluster> {
     copies: options.copies ?? Math.min(DEFAULT_COPIES, nodes),
     port: options.port ?? DEFAULT_PORT,
     mount: options.mount === false ? null : (options.mount ?? defaultMount()),
+    ...(options.encrypt ? { isEncrypted: true } : {}),
     coordinatorArgs: options.downAfter === undefined ? [] : ['--down-after', String(options.downAfter)],
   });
 }
@@ -67,6 +70,11 @@ async function reopen(state: string, options: Options): Promise<LocalCluster> {
   if (options.copies !== undefined && options.copies !== cluster.copies)
     throw new ClusterError(
       `this cluster keeps ${cluster.copies} copies: change that with scripts/holdfast copies ${options.copies} --state ${state}`,
+      2,
+    );
+  if (options.encrypt && !cluster.isEncrypted)
+    throw new ClusterError(
+      `this cluster was made without --encrypt: make an encrypted volume in it with scripts/holdfast volume create NAME --encrypt --key-file FILE --state ${state}`,
       2,
     );
   const missing = (options.nodes ?? 0) - cluster.nodeNames.length;
@@ -89,6 +97,8 @@ function tell(cluster: LocalCluster, { started, alreadyRunning }: Started, statu
   console.log(`  folder       ${mountPath === null ? 'none (--no-mount)' : short(mountPath)}`);
   console.log(`  coordinator  ${cluster.url}`);
   console.log(`  state        ${short(stateDirectory)}`);
+  if (cluster.isEncrypted)
+    console.log(`  key          ${short(cluster.volumeKeyFile)}   keep a copy elsewhere: without it the files are lost`);
   const folder = mountPath === null ? undefined : short(mountPath);
   const victim = cluster.nodeNames[1] ?? cluster.nodeNames[0] ?? 'n1';
   const lines: [string, string][] = folder

@@ -52,9 +52,17 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
     volume,
     'create <name>',
     'make a volume; "--volume NAME" then works in it',
-    ['volume create photos --copies 3 --quota 500G', 'upload --volume photos -r pictures /'],
+    [
+      'volume create photos --copies 3 --quota 500G',
+      'upload --volume photos -r pictures /',
+      'volume create letters --encrypt --key-file ~/letters.key',
+    ],
     async () => (await volumes()).create,
-    volumeSettings,
+    (c) =>
+      volumeSettings(c).option(
+        '--encrypt',
+        'content leaves clients encrypted only; --key-file (made when it is not there) or --passphrase-file',
+      ),
   );
   add(
     volume,
@@ -64,6 +72,30 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
     async () => (await volumes()).set,
     volumeSettings,
   );
+  const encryption = () => import('./commands/encryption.js');
+  add(
+    volume,
+    'encrypt <name>',
+    'encrypt a volume that holds nothing yet',
+    ['volume encrypt main --key-file ~/main.key'],
+    async () => (await encryption()).encrypt,
+  );
+  add(
+    volume,
+    'rekey <name>',
+    'have an encrypted volume open with another key; nothing is written again',
+    [
+      'volume rekey main --key-file old.key --new-key-file new.key',
+      'volume rekey main --key-file main.key --new-passphrase-file words --add',
+    ],
+    async () => (await encryption()).rekey,
+    (c) =>
+      c
+        .option('--new-key-file <file>', 'key file from now on; made when it is not there')
+        .option('--new-passphrase-file <file>', 'file whose first line is the passphrase from now on')
+        .option('--add', 'what opens it now stays good'),
+  );
+  add(volume, 'key <file>', 'make a key file', ['volume key ~/main.key'], async () => (await encryption()).makeKey);
   add(
     volume,
     'delete <name>',

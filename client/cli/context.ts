@@ -1,11 +1,15 @@
 /** What every command gets: its output, and connections that are opened when first needed and closed at the end. */
+
+import { join } from 'node:path';
+import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
 import type { AdminConnection } from '../admin.js';
-import type { Cluster } from '../api.js';
+import type { Cluster, Unlock } from '../api.js';
 import { toClusterPath } from './cluster-path.js';
+import { findUnlock, LOCAL_KEY_FILE, type SecretOptions } from './secrets.js';
 import { findTarget, type Target, type TargetOptions } from './target.js';
 import { type Painter, painter } from './words.js';
 
-export interface CommonOptions extends TargetOptions {
+export interface CommonOptions extends TargetOptions, SecretOptions {
   readonly volume?: string;
   readonly json?: boolean;
   /** Milliseconds to wait for the coordinator. */
@@ -52,14 +56,28 @@ export class Context {
     return connection;
   }
 
-  async cluster(): Promise<Cluster> {
+  /** What opens an encrypted volume, if something was given. @throws {CliError} */
+  unlock(volume = this.options.volume ?? DEFAULT_VOLUME_NAME): Unlock | undefined {
+    const { state } = this.target;
+    return findUnlock(
+      this.options,
+      process.env,
+      state !== undefined && volume === DEFAULT_VOLUME_NAME ? join(state, LOCAL_KEY_FILE) : undefined,
+    );
+  }
+
+  /** @param needs `names`: no file content, so that an encrypted volume may stay shut */
+  async cluster(needs: 'content' | 'names' = 'content'): Promise<Cluster> {
     const { connect } = await import('../index.js');
     const { url, token } = this.target;
+    const unlock = needs === 'names' ? undefined : this.unlock();
     const cluster = await connect({
       coordinatorUrl: url,
       token,
       description: `holdfast command pid ${process.pid}`,
       outageTimeoutMs: this.options.timeout ?? 30_000,
+      ...(unlock ? { unlock } : {}),
+      ...(needs === 'names' ? { namesOnly: true } : {}),
       ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),
     });
     this.closers.push(() => cluster.close());

@@ -2,6 +2,10 @@
  * The other programs inside `holdfast`: coordinator, node, mount, tui. Each parses its own arguments; here the cluster they mean is filled in, so
  * that --state works for all of them. Loaded only when asked for: a mount never loads Ink, a status never loads SQLite.
  */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
+import { LOCAL_KEY_FILE } from './secrets.js';
 import { findTarget } from './target.js';
 
 type Front = (argv: readonly string[]) => Promise<number>;
@@ -57,8 +61,19 @@ export function mountArguments(argv: readonly string[]): string[] {
   const state = argumentOf(rest, '--state');
   const coordinator = argumentOf(rest, '--coordinator');
   const tokenFile = argumentOf(rest, '--token-file');
-  if (coordinator !== undefined && tokenFile !== undefined) return rest;
+  if (coordinator !== undefined && tokenFile !== undefined) return [...rest, ...keyArguments(rest, undefined)];
   const target = findTarget({ state, coordinator, tokenFile });
   rest = without(without(without(rest, '--state'), '--coordinator'), '--token-file');
-  return [...rest, '--coordinator', target.url, '--token-file', target.tokenFile];
+  return [...rest, '--coordinator', target.url, '--token-file', target.tokenFile, ...keyArguments(rest, target.state)];
+}
+
+/** What opens an encrypted volume, when the arguments do not say: as secrets.ts has it. */
+function keyArguments(argv: readonly string[], state: string | undefined): string[] {
+  if (argumentOf(argv, '--key-file') !== undefined || argumentOf(argv, '--passphrase-file') !== undefined) return [];
+  const { HOLDFAST_KEY_FILE, HOLDFAST_PASSPHRASE_FILE } = process.env;
+  if (HOLDFAST_KEY_FILE !== undefined) return ['--key-file', HOLDFAST_KEY_FILE];
+  if (HOLDFAST_PASSPHRASE_FILE !== undefined) return ['--passphrase-file', HOLDFAST_PASSPHRASE_FILE];
+  if (state === undefined || (argumentOf(argv, '--volume') ?? DEFAULT_VOLUME_NAME) !== DEFAULT_VOLUME_NAME) return [];
+  const local = join(state, LOCAL_KEY_FILE);
+  return existsSync(local) ? ['--key-file', local] : [];
 }

@@ -45,6 +45,8 @@ const common = (command: Command): Command =>
     .option('--coordinator <url>', 'address of the coordinator')
     .option('--token-file <file>', 'file with your token')
     .option('--volume <name>', 'volume to work in')
+    .option('--key-file <file>', 'key file of an encrypted volume')
+    .option('--passphrase-file <file>', 'file whose first line is the passphrase of an encrypted volume')
     .optionsGroup('Common options:')
     .option('--timeout <s>', 'how long to wait for an absent coordinator', seconds)
     .option('--json', 'one JSON object on stdout, or one a line for streams; errors as JSON on stderr')

@@ -59,7 +59,7 @@ export async function complete(context: Context, program: Command, words: readon
   for (const word of found.words) context.print(word);
   const current = words[words.length - 1] ?? '';
   if (!found.wantsPath || (current !== '' && !current.startsWith('/'))) return;
-  const cluster = await context.cluster();
+  const cluster = await context.cluster('names');
   const directory = current.endsWith('/') ? current : posix.dirname(current || '/');
   const attributes = await cluster.tree.resolve(directory);
   for await (const { name, attributes: entry } of entriesOf(cluster, attributes)) {

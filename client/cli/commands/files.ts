@@ -52,7 +52,7 @@ export async function* entriesOf(cluster: Cluster, directory: InodeAttributes): 
 }
 
 export async function list(context: Context, options: { long?: boolean; recursive?: boolean }, path = '/'): Promise<void> {
-  const cluster = await context.cluster();
+  const cluster = await context.cluster('names');
   const top = context.path(path);
   const attributes = await at(top, cluster.tree.resolve(top));
   const asJson = (where: string, entry: InodeAttributes): void =>
@@ -151,7 +151,7 @@ export async function cat(context: Context, _options: unknown, paths: string[]):
 }
 
 export async function mkdir(context: Context, options: { parents?: boolean }, paths: string[]): Promise<void> {
-  const cluster = await context.cluster();
+  const cluster = await context.cluster('names');
   for (const path of paths.map((one) => context.path(one))) {
     if (options.parents) await makeDirectories(cluster, path);
     else {
@@ -189,7 +189,7 @@ export async function makeDirectories(cluster: Cluster, path: string): Promise<I
 }
 
 export async function move(context: Context, options: { replace?: boolean }, from: string, to: string): Promise<void> {
-  const cluster = await context.cluster();
+  const cluster = await context.cluster('names');
   const source = context.path(from);
   const attributes = await at(source, cluster.tree.resolve(source));
   let target = context.path(to);
@@ -213,7 +213,7 @@ export async function remove(
   options: { recursive?: boolean; force?: boolean; dryRun?: boolean; yes?: boolean },
   paths: string[],
 ): Promise<number> {
-  const cluster = await context.cluster();
+  const cluster = await context.cluster('names');
   const isAsked = options.recursive && !options.yes && !options.dryRun && !options.force;
   let failed = 0;
   let removed = 0;

@@ -45,9 +45,14 @@ function quotaWords({ quotaBytes, quotaFiles, chargedBytes, chargedFiles }: Volu
   return parts.join(', ') || 'none';
 }
 
-export async function create(context: Context, options: VolumeOptions, name: string): Promise<void> {
+export async function create(context: Context, options: VolumeOptions & { readonly encrypt?: boolean }, name: string): Promise<void> {
   const admin = await context.admin();
-  const { text, volume } = await admin.call('createVolume', { name, ...changeOf(options) });
+  const settings = { name, ...changeOf(options) };
+  const { text, volume } = options.encrypt
+    ? await (await import('./encryption.js')).withNewEncryption(context, (encryption) =>
+        admin.call('createVolume', { ...settings, encryption }),
+      )
+    : await admin.call('createVolume', settings);
   if (context.isJson) context.json({ schema: 1, text, volume });
   else context.print(text);
 }
