@@ -161,7 +161,7 @@ describe('the command line', () => {
       let help = '';
       command.configureOutput({ writeOut: (text) => (help += text) });
       command.outputHelp();
-      expect(help, command.name()).toContain(`$ holdfast ${command.parent?.name() === 'node' ? 'node ' : ''}${command.name()}`);
+      expect(help, command.name()).toContain(`$ holdfast ${command.parent?.parent ? `${command.parent.name()} ` : ''}${command.name()}`);
       expect(help, command.name()).toContain('--json');
     }
   });

@@ -115,7 +115,7 @@ export function tellError(error: unknown, url?: string): ToldError {
     const message =
       error.message === error.code
         ? (words ?? error.code)
-        : words && !error.message.includes(words)
+        : words && !error.message.includes(words) && error.facts?.volumeKey === undefined
           ? `${error.message}: ${words}`
           : error.message;
     const next = advice(error, url);
