@@ -14,11 +14,13 @@ import { LEASE_MS, MAX_FILE_SIZE_BYTES, MAX_IDS_PER_CALL } from '../protocol/lim
 import { Effects } from './effects.js';
 import type { FileData } from './file-data.js';
 import type { ChangeContext, FileTree } from './file-tree.js';
+import { changeHidden, refuseHidden } from './hidden-changes.js';
 import type { Locks } from './locks.js';
 import type { ClientCaller, ClusterKeeper } from './ports.js';
 import type { Recall } from './recall.js';
 import { clientIdOf, type Session, type Sessions } from './sessions.js';
 import type { State, Transaction } from './state.js';
+import type { Trash } from './trash.js';
 import type { Users } from './users.js';
 import type { Volumes } from './volumes.js';
 import type { Xattrs } from './xattrs.js';
@@ -51,12 +53,17 @@ export interface ClientPorts {
   /** True while there is no room for more metadata. */
   isFull(): boolean;
   reap(inodes: readonly InodeId[]): void;
+  /** Known once the parts are together. */
+  readonly trash: () => Trash;
 }
 
 /** What may be done with no room left: it frees some, or costs next to nothing. */
 const allowedWhenFull: ReadonlySet<Method> = new Set(['unlink', 'removeDirectory', 'releaseOrphans', 'dropLocks', 'truncate', 'punch']);
 /** Refusing this would let others wait for the lock for ever. */
 const isUnlock = (method: Method, request: unknown): boolean => method === 'lock' && (request as { kind?: string }).kind === 'unlock';
+
+/** Locks, and letting go of deleted files, are part of reading. */
+const isReading = (method: Method): boolean => method === 'lock' || method === 'dropLocks' || method === 'releaseOrphans';
 
 export class ClientHandlers {
   private isStopping = false;
@@ -286,6 +293,7 @@ export class ClientHandlers {
   ): Promise<ReplyOf<ClientCalls, M>> {
     const { ports } = this;
     this.mayChange(caller, method);
+    if (!isReading(method)) refuseHidden(ports.tree, method, request);
     if (ports.isFull() && !allowedWhenFull.has(method) && !isUnlock(method, request))
       throw new HoldfastError('ENOSPC', 'the disk of the coordinator is full: free some space there');
     if (method === 'commit') await this.settleChunks(request as RequestOf<ClientCalls, 'commit'>);
@@ -295,7 +303,8 @@ export class ClientHandlers {
       // Meanwhile its session may have been ended, or its rights changed.
       const now = session ? this.living(session) : caller;
       this.mayChange(now, method);
-      const result = this.apply(this.context(tx, now, effects), method, request as never);
+      const context = this.context(tx, now, effects);
+      const result = changeHidden(ports.tree, ports.trash(), context, method, request) ?? this.apply(context, method, request as never);
       store?.(tx, result);
       return result;
     });
@@ -310,15 +319,30 @@ export class ClientHandlers {
     return reply as ReplyOf<ClientCalls, M>;
   }
 
-  /** Who may only read changes nothing; locks, and letting go of deleted files, are part of reading. */
+  /** Who may only read changes nothing. */
   private mayChange(caller: ClientCaller, method: Method): void {
-    const isReading = method === 'lock' || method === 'dropLocks' || method === 'releaseOrphans';
-    if (caller.access === 'read' && !isReading) throw new HoldfastError('EROFS', 'this access allows reading only');
+    if (caller.access === 'read' && !isReading(method)) throw new HoldfastError('EROFS', 'this access allows reading only');
   }
   /** Who a session is now. @throws {HoldfastError} SESSION_LOST when it was ended */
   private living(session: Session): ClientCaller {
     if (this.ports.sessions.get(session.client) !== session) throw new HoldfastError('SESSION_LOST', 'this session was ended');
     return session.caller;
+  }
+
+  /** As `applyAs`, for a change of the coordinator's own that no client asked for by a call. */
+  async applyOwn<T>(caller: ClientCaller, body: (context: ChangeContext) => T): Promise<T> {
+    const { ports } = this;
+    if (this.isStopping) throw new HoldfastError('NOT_READY', 'the coordinator is shutting down');
+    const allowed = ports.changesAllowed();
+    if (allowed) await allowed;
+    const effects = new Effects();
+    const result = ports.state.transact((tx) => body(this.context(tx, caller, effects)));
+    if (effects.toReap.length > 0) ports.reap(effects.toReap);
+    const recalled = ports.recall.changed(caller.client, caller.volume, effects.touched);
+    const acknowledged = ports.acknowledged();
+    if (acknowledged) await acknowledged;
+    if (recalled) await recalled;
+    return result;
   }
 
   private context(tx: Transaction, caller: ClientCaller, effects: Effects): ChangeContext {

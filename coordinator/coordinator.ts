@@ -4,7 +4,7 @@
  */
 import type { Accept } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME, type InodeId, type NodeContact, ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
-import { type Environment, type Timer, timestamp } from '../protocol/environment.js';
+import { type Environment, sleep, type Timer, timestamp } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import {
   DEFAULT_CHUNK_SIZE_BYTES,
@@ -19,6 +19,7 @@ import { ClientHandlers } from './client-handlers.js';
 import { Effects } from './effects.js';
 import { FileData } from './file-data.js';
 import { FileTree } from './file-tree.js';
+import { HistoryKeeper, type HistoryPorts } from './history-keeper.js';
 import { DEFAULT_UNKNOWN_GRACE_MS } from './inventory.js';
 import { Journal, recoverJournal } from './journal.js';
 import type { JournalStorage } from './journal-storage.js';
@@ -101,6 +102,7 @@ export class Coordinator {
   private readonly clients: ClientHandlers;
   private readonly checkpointer: Checkpointer;
   private readonly data: FileData;
+  readonly history: HistoryKeeper;
   private readonly parts: CoordinatorParts;
   private readonly reaping = new Set<InodeId>();
   private startWait: Promise<void> | undefined;
@@ -158,7 +160,8 @@ export class Coordinator {
     this.sessions = new Sessions(state, environment, this.options.sessionTimeoutMs);
     this.recall = new Recall(this.sessions, environment);
     // The keeper and the tree need each other; the tree calls the keeper only inside changes, so it may come later.
-    const keeperForTree: Pick<ChunkKeeper, 'dropReferences'> = {
+    const keeperForTree: Pick<ChunkKeeper, 'addReferences' | 'dropReferences'> = {
+      addReferences: (tx, chunk, count) => this.keeper.addReferences(tx, chunk, count),
       dropReferences: (tx, chunk, count) => this.keeper.dropReferences(tx, chunk, count),
     };
     this.tree = new FileTree(state, keeperForTree);
@@ -199,7 +202,9 @@ export class Coordinator {
       changesAllowed: () => this.startWait,
       isFull: () => journal.isFull || this.checkpointer.isFull,
       reap: (inodes) => this.reap(inodes),
+      trash: () => this.history.trash,
     });
+    this.history = new HistoryKeeper(this.historyPorts());
     this.connectParts(locks);
     this.sessions.loadAll((user, volume) => users.accessOf(user, state.get('volumes', volume)?.name ?? '') ?? 'read');
     for (const session of this.sessions.all()) this.recall.loaded(session);
@@ -240,6 +245,23 @@ export class Coordinator {
     state.onChange('inodes', (inode, _before, after) => {
       if (!after) recall.forgetInode(inode);
     });
+  }
+
+  private historyPorts(): HistoryPorts {
+    const { environment, journal, keeper, recall } = this;
+    return {
+      environment,
+      tree: this.tree,
+      data: this.data,
+      keeper,
+      wallMs: () => Number(environment.wallNs() / 1_000_000n),
+      isFull: () => journal.isFull || this.checkpointer.isFull,
+      space: (volume) => keeper.space(volume),
+      cached: (from, to) => recall.knownBetween(from, to),
+      note: (kind, text, user) => keeper.note({ level: 'info', kind, text, ...(user === undefined ? {} : { user }) }),
+      change: (caller, body) => this.clients.applyOwn(caller, body),
+      pause: () => sleep(environment, 0),
+    };
   }
 
   private createMainVolume(tx: Parameters<Parameters<State['transact']>[0]>[0]): void {
@@ -287,6 +309,7 @@ export class Coordinator {
       resolve: (volume, path) => this.tree.resolve(volume, path),
       pathOf: (inode) => this.tree.pathOf(inode),
       deleteFile: (user, volume, path) => this.deleteFile(user, volume, path),
+      history: () => this.history,
       backup: () => parts.backup?.(this) ?? Promise.reject(new HoldfastError('EOPNOTSUPP', 'this coordinator has no place for backups')),
       readBackup: (offset) =>
         parts.readBackup?.(offset) ?? Promise.reject(new HoldfastError('EOPNOTSUPP', 'this coordinator has no place for backups')),
@@ -311,8 +334,10 @@ export class Coordinator {
     this.checkpointer.start();
     this.keeper.start();
     this.volumes.start();
+    this.history.start();
     this.startCopies();
-    for (const [inode, orphan] of this.state.table('orphans').all()) if (orphan.holders.length === 0) this.reaping.add(inode);
+    for (const [inode, orphan] of this.state.table('orphans').all())
+      if (orphan.holders.length === 0 && !this.tree.isTrashed(inode)) this.reaping.add(inode);
     if (this.reaping.size > 0) this.reapSoon();
     const forget = (): void => {
       this.data.forgetRecent(timestamp(this.environment).s - FORGET_RECENT_AFTER_S);
@@ -388,6 +413,7 @@ export class Coordinator {
     if (this.isStopped) return;
     this.clients.stop();
     this.volumes.stop();
+    this.history.stop();
     await this.keeper.stop();
     this.isStopped = true;
     for (const session of this.sessions.all()) session.connection?.close('the coordinator is shutting down');
@@ -403,6 +429,7 @@ export class Coordinator {
   crash(): void {
     this.isStopped = true;
     this.volumes.stop();
+    this.history.stop();
     this.journal.abandon();
     this.checkpointer.abandon();
     this.copies?.stop();

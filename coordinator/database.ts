@@ -10,8 +10,8 @@ import sqlite3 from 'sqlite3';
 import { type MetadataStore, type RowsByTable, SaveCancelled, StoreDamaged, StoreFull } from './metadata-store.js';
 import { type AnyKey, type TableName, tableKinds, tableNames } from './rows.js';
 
-/** Raised when the tables change; `migrations` brings older files up. */
-const SCHEMA_VERSION = 1;
+/** Raised when the tables change, so that an older program, which would not keep all of them right, refuses the file. 2: snapshots and trash. */
+const SCHEMA_VERSION = 2;
 const MIN_SQLITE_VERSION = [3, 40];
 const ROWS_PER_PAGE = 5000;
 /** Small enough to be checked page by page at every start. */
@@ -102,6 +102,7 @@ export class Database implements MetadataStore {
       const found = await this.get<{ n: number }>(`SELECT count(*) AS n FROM sqlite_master WHERE type = 'table' AND name = ${quote(name)}`);
       if (found.n === 0) await this.exec(tableSql(name));
     }
+    if (schemaVersion > 0 && schemaVersion < SCHEMA_VERSION) await this.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
   }
 
   async load(apply: (table: TableName, key: AnyKey, row: unknown) => void): Promise<number> {

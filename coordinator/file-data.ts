@@ -83,7 +83,7 @@ export class FileData {
 
   getExtents(caller: ClientCaller, { inode, fromOffset, limit }: Request<'getExtents'>): Reply<'getExtents'> {
     const row = this.file(caller, inode);
-    const { page, nextOffset } = pageOf(this.tree.state.table('extents').of(inode), fromOffset, Math.min(limit, MAX_EXTENTS_PER_PAGE));
+    const { page, nextOffset } = pageOf(this.tree.view.extents(inode), fromOffset, Math.min(limit, MAX_EXTENTS_PER_PAGE));
     const chunks = new Set<ChunkId>();
     for (const extent of page) chunks.add(extent.chunk);
     return { attributes: this.tree.attributes(row), extents: page, locations: this.keeper.locations([...chunks]), nextOffset };
@@ -184,7 +184,7 @@ export class FileData {
       throw new HoldfastError('EINVAL', 'the ranges overlap');
     if (toOffset + wantedBytes > MAX_FILE_SIZE_BYTES) throw new HoldfastError('EFBIG', `a file has at most ${MAX_FILE_SIZE_BYTES} bytes`);
     const { copies, reached } = copiedExtents(
-      this.tree.state.table('extents').of(source.inode),
+      this.tree.view.extents(source.inode),
       fromOffset,
       fromOffset + wantedBytes,
       toOffset,
@@ -232,7 +232,7 @@ export class FileData {
     });
   }
 
-  private checkQuota(volume: VolumeId, grownBytes: number): void {
+  checkQuota(volume: VolumeId, grownBytes: number): void {
     const quota = this.tree.state.get('volumes', volume)?.quotaBytes ?? null;
     if (quota === null || grownBytes <= 0) return;
     if (this.tree.state.index.ofVolume(volume).chargedBytes + grownBytes > quota)

@@ -10,13 +10,16 @@ import type { ClientCalls } from '../protocol/client-calls.js';
 import type { ClientId, Entry, InodeAttributes, InodeId, InodeKind, VolumeId } from '../protocol/entities.js';
 import type { Timestamp } from '../protocol/environment.js';
 import { type ErrorCode, HoldfastError } from '../protocol/errors.js';
+import { isLiveInode, MAX_LIVE_INODES } from '../protocol/hidden.js';
 import { MAX_ENTRIES_PER_PAGE, MAX_LINKS, MAX_SYMLINK_BYTES } from '../protocol/limits.js';
 import type { Effects } from './effects.js';
+import { History } from './history.js';
 import { checkName, isCleanText, isDotName } from './names.js';
 import type { ChunkKeeper, ClientCaller } from './ports.js';
 import { attributesOf, entryKey, extentKey, type InodeRow, xattrKey } from './rows.js';
 import { nextNumber, numberSetting, type State, type Transaction } from './state.js';
 import { positionOf } from './tables.js';
+import { TreeView } from './tree-view.js';
 
 export const INODE_COUNTER = 'nextInode';
 /** An inode with up to this many extents is taken apart in the transaction that removes it; larger ones in steps of this size. */
@@ -36,6 +39,14 @@ export interface ChangeContext {
   readonly effects: Effects;
   /** Other sessions that may hold the inode open (asked by a recall afterwards). */
   readonly mayHold: (inode: InodeId) => readonly ClientId[];
+  /** What loses its last name is gone at once, whatever the volume's trash says. */
+  readonly isWithoutTrash?: boolean;
+}
+
+/** Where a name was that goes. */
+export interface Place {
+  readonly directory: InodeRow;
+  readonly name: string;
 }
 
 const fail = (code: ErrorCode, message: string): never => {
@@ -43,10 +54,17 @@ const fail = (code: ErrorCode, message: string): never => {
 };
 
 export class FileTree {
+  /** For reading: the live tree, snapshots and hidden directories alike. */
+  readonly view: TreeView;
+  /** Set by the coordinator: a file that loses its last name may be kept for a while. True = it is. */
+  keepInTrash: ((context: ChangeContext, row: InodeRow, place: Place) => boolean) | undefined;
+
   constructor(
     readonly state: State,
-    private readonly keeper: Pick<ChunkKeeper, 'dropReferences'>,
-  ) {}
+    private readonly keeper: Pick<ChunkKeeper, 'addReferences' | 'dropReferences'>,
+  ) {
+    this.view = new TreeView(state, new History(state, keeper));
+  }
 
   // ---- reading ----
 
@@ -55,8 +73,9 @@ export class FileTree {
    * @throws {HoldfastError} ESTALE for an inode that is gone or of another volume, ENOENT for one that never was
    */
   row(caller: { readonly volume: VolumeId }, inode: InodeId): InodeRow {
-    const row = this.state.get('inodes', inode);
+    const row = this.view.inode(inode);
     if (row && row.volume === caller.volume) return row;
+    if (!isLiveInode(inode)) return fail('ESTALE', 'the snapshot is gone');
     if (inode <= numberSetting(this.state, INODE_COUNTER)) return fail('ESTALE', `inode ${inode} is gone`);
     return fail('ENOENT', `there is no inode ${inode}`);
   }
@@ -66,7 +85,9 @@ export class FileTree {
     return row;
   }
   attributes(row: InodeRow): InodeAttributes {
-    return attributesOf(row, this.state.table('xattrs').of(row.inode).size > 0);
+    // In the trash it has one name, as long as nobody who has it open could see otherwise.
+    const isInTrash = row.nlink === 0 && this.isTrashed(row.inode) && this.state.get('orphans', row.inode)?.holders.length === 0;
+    return attributesOf(isInTrash ? { ...row, nlink: 1 } : row, this.view.xattrs(row.inode).size > 0);
   }
 
   lookup(caller: ClientCaller, { parent, name }: Request<'lookup'>): Reply<'lookup'> {
@@ -78,22 +99,22 @@ export class FileTree {
     if (name === '.') return attributes(directory);
     if (name === '..') return attributes(this.row(caller, directory.parent));
     checkName(name);
-    const inode = this.state.table('entries').lookup(parent, name);
-    return attributes(inode === undefined ? undefined : this.state.get('inodes', inode));
+    const inode = this.view.lookup(parent, name);
+    return attributes(inode === undefined ? undefined : this.view.inode(inode));
   }
 
   readDirectory(caller: ClientCaller, { inode, after, limit }: Request<'readDirectory'>): Reply<'readDirectory'> {
     const directory = this.directory(caller, inode);
-    const names = this.state.table('entries').sorted(inode);
+    const names = this.view.sorted(inode);
     let at = after === '' ? 0 : positionOf(names, after);
     if (names[at] === after) at++;
     const end = Math.min(names.length, at + Math.min(limit, MAX_ENTRIES_PER_PAGE));
-    const children = this.state.table('entries').of(inode);
+    const children = this.view.children(inode);
     const entries: Entry[] = [];
     const attributes: InodeAttributes[] = [];
     for (; at < end; at++) {
       const name = names[at] as string;
-      const row = this.state.get('inodes', children.get(name) as InodeId);
+      const row = this.view.inode(children.get(name) as InodeId);
       if (!row) continue;
       entries.push({ name, inode: row.inode, kind: row.kind });
       attributes.push(this.attributes(row));
@@ -108,7 +129,7 @@ export class FileTree {
     for (const name of path.split('/')) {
       if (name === '' || name === '.') continue;
       const directory = this.directory({ volume }, inode);
-      const next = name === '..' ? directory.parent : this.state.table('entries').lookup(inode, name);
+      const next = name === '..' ? directory.parent : this.view.lookup(inode, name);
       inode = next ?? fail('ENOENT', `${path}: no such file or directory`);
     }
     return inode;
@@ -117,13 +138,13 @@ export class FileTree {
   /** Absolute path of an inode in its volume (one of them, for hard links); undefined when it has no name. */
   pathOf(inode: InodeId): string | undefined {
     const names: string[] = [];
-    let row = this.state.get('inodes', inode);
+    let row = this.view.inode(inode);
     while (row) {
       if (row.kind === 'directory' && row.parent === row.inode) return `/${names.reverse().join('/')}`;
       const found = this.nameIn(row);
       if (found === undefined) return undefined;
       names.push(found.name);
-      row = this.state.get('inodes', found.directory);
+      row = this.view.inode(found.directory);
     }
     return undefined;
   }
@@ -132,7 +153,8 @@ export class FileTree {
   private nameIn(row: InodeRow): { directory: InodeId; name: string } | undefined {
     const entries = this.state.table('entries');
     if (row.nlink === 0) return undefined;
-    if (entries.lookup(row.parent, row.name) === row.inode) return { directory: row.parent, name: row.name };
+    if (this.view.lookup(row.parent, row.name) === row.inode) return { directory: row.parent, name: row.name };
+    if (row.kind === 'directory' || !isLiveInode(row.inode)) return undefined;
     for (const [key, inode] of entries.all()) {
       if (inode !== row.inode) continue;
       const cut = key.indexOf('/');
@@ -162,6 +184,11 @@ export class FileTree {
     return inode;
   }
 
+  nextInode(tx: Transaction): InodeId {
+    const inode = nextNumber(tx, INODE_COUNTER);
+    return inode < MAX_LIVE_INODES ? inode : fail('ENOSPC', 'this cluster has given out all its inode numbers');
+  }
+
   create(context: ChangeContext, request: Request<'create'>): Reply<'create'> {
     const { tx, caller, now } = context;
     const { parent, name, kind, as } = request;
@@ -179,7 +206,7 @@ export class FileTree {
     const isInherited = (directory.mode & S_ISGID) !== 0;
     const gid = isInherited ? directory.gid : as.gid;
     const mode = kind === 'symlink' ? 0o777 : isInherited && kind === 'directory' ? request.mode | S_ISGID : request.mode;
-    const inode = nextNumber(tx, INODE_COUNTER);
+    const inode = this.nextInode(tx);
     const row: InodeRow = {
       ...newInode(inode, caller.volume, kind, mode, as.uid, gid, now),
       parent,
@@ -221,7 +248,7 @@ export class FileTree {
     if (row.kind === 'directory') fail('EISDIR', `"${name}" is a directory`);
     checkSticky(directory, row, as);
     tx.remove('entries', entryKey(parent, name));
-    const left = this.dropName(context, row, keepOpen);
+    const left = this.dropName(context, row, keepOpen, { directory, name });
     const after = this.updateDirectory(context, directory, {}, name);
     return { parent: this.attributes(after), attributes: this.attributes(left) };
   }
@@ -282,7 +309,9 @@ export class FileTree {
     let replacedLeft: InodeRow | undefined;
     if (replaced)
       replacedLeft =
-        replaced.kind === 'directory' ? this.dropDirectory(context, replaced) : this.dropName(context, replaced, request.keepReplacedOpen);
+        replaced.kind === 'directory'
+          ? this.dropDirectory(context, replaced)
+          : this.dropName(context, replaced, request.keepReplacedOpen, { directory: to, name: toName });
     context.effects.touch(moved.inode);
     const movedAfter = this.update(context, moved, { parent: toParent, name: toName });
     const isDirectory = moved.kind === 'directory';
@@ -359,7 +388,7 @@ export class FileTree {
     const holders = orphan.holders.filter((holder) => !clients.includes(holder));
     if (holders.length === orphan.holders.length && holders.length > 0) return;
     context.tx.put('orphans', inode, { holders });
-    if (holders.length === 0 && !this.reapStep(context.tx, inode)) context.effects.toReap.push(inode);
+    if (holders.length === 0 && !this.isTrashed(inode) && !this.reapStep(context.tx, inode)) context.effects.toReap.push(inode);
   }
 
   /** Takes an orphan without holders apart, at most EXTENTS_PER_STEP extents at a time. True when nothing is left of it. */
@@ -379,7 +408,7 @@ export class FileTree {
   }
 
   /** One name less; with the last one the inode becomes an orphan, or is gone at once when nobody can hold it open. Answers the inode as of now. */
-  private dropName(context: ChangeContext, row: InodeRow, keepOpen: boolean): InodeRow {
+  dropName(context: ChangeContext, row: InodeRow, keepOpen: boolean, place: Place): InodeRow {
     const { tx, caller, effects } = context;
     effects.touch(row.inode);
     const after = this.update(context, row, { nlink: row.nlink - 1 });
@@ -387,13 +416,18 @@ export class FileTree {
     const others = row.kind === 'file' ? context.mayHold(row.inode) : [];
     if (others.length > 0) effects.unlinked(row.inode);
     const holders = keepOpen ? [caller.client, ...others] : [...others];
-    if (holders.length === 0 && this.reapStep(tx, row.inode)) return after;
+    const isKept = !context.isWithoutTrash && this.keepInTrash?.(context, row, place) === true;
+    if (holders.length === 0 && !isKept && this.reapStep(tx, row.inode)) return after;
     tx.put('orphans', row.inode, { holders });
-    if (holders.length === 0) effects.toReap.push(row.inode);
+    if (holders.length === 0 && !isKept) effects.toReap.push(row.inode);
     return after;
   }
 
-  private dropDirectory(context: ChangeContext, row: InodeRow): InodeRow {
+  isTrashed(inode: InodeId): boolean {
+    return this.state.get('trash', inode) !== undefined;
+  }
+
+  dropDirectory(context: ChangeContext, row: InodeRow): InodeRow {
     context.effects.touch(row.inode);
     const gone = { ...row, nlink: 0, change: row.change + 1 };
     for (const name of [...this.state.table('xattrs').of(row.inode).keys()]) context.tx.remove('xattrs', xattrKey(row.inode, name));
@@ -415,7 +449,7 @@ export class FileTree {
     return false;
   }
 
-  private checkFileQuota(volume: VolumeId): void {
+  checkFileQuota(volume: VolumeId): void {
     const quota = this.state.get('volumes', volume)?.quotaFiles ?? null;
     if (quota === null) return;
     if (this.state.index.ofVolume(volume).chargedFiles >= quota)

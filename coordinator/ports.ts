@@ -6,6 +6,7 @@ import type { ClusterEvent, ClusterStatus } from '../protocol/admin-calls.js';
 import type { Connection } from '../protocol/call.js';
 import type { ChunkId, ChunkLocation, ClientId, InodeId, NodeContact, NodeId, VolumeId, VolumeSettings } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
+import type { HistoryKeeper } from './history-keeper.js';
 import type { State, Transaction } from './state.js';
 import type { Volumes } from './volumes.js';
 
@@ -126,6 +127,8 @@ export interface ClusterContext {
   pathOf(inode: InodeId): string | undefined;
   /** Unlinks a file as an administrator, with recalls like any other change. @throws {HoldfastError} ENOENT, EISDIR */
   deleteFile(user: string, volume: VolumeId, path: string): Promise<void>;
+  /** Snapshots, trash and copies of trees; there once the coordinator has started. */
+  history(): HistoryKeeper;
   /** Snapshot of all metadata as a file. Pages of it by readBackup. */
   backup(): Promise<{ sizeBytes: number; sequence: number; sha256: string }>;
   readBackup(offset: number): Promise<{ data: Buffer; isLast: boolean }>;

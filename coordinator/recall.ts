@@ -210,6 +210,12 @@ export class Recall {
     }
   }
 
+  /** Inodes with numbers from `from` to below `to` that some session has cached or seen. */
+  knownBetween(from: InodeId, to: InodeId): InodeId[] {
+    const found: InodeId[] = [];
+    for (const inode of this.byInode.keys()) if (inode >= from && inode < to) found.push(inode);
+    return found;
+  }
   /** Sessions known; for tests and metrics. */
   get inodeCount(): number {
     return this.byInode.size;

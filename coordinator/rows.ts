@@ -81,6 +81,57 @@ export interface UserRow {
   readonly access: Readonly<Record<string, 'read' | 'write' | 'admin'>>;
 }
 
+/** A point in the life of a volume's tree that stays readable. Taking one copies nothing: what changes afterwards is kept in `history`. */
+export interface SnapshotRow {
+  /** As in its inode numbers; see protocol/hidden.ts. Free again when the row is gone. */
+  readonly number: number;
+  readonly volume: VolumeId;
+  readonly name: string;
+  /** Wall clock, milliseconds since 1970; for people. */
+  readonly atMs: number;
+  /** Grows from snapshot to snapshot: which of two is older. */
+  readonly order: number;
+  /** Inodes made later were not there. */
+  readonly lastInode: InodeId;
+  /** internal: a cut for the time of one copy or comparison, shown to nobody. */
+  readonly origin: 'manual' | 'schedule' | 'restore' | 'internal';
+  /** No longer listed; what it keeps is being given to the snapshot before it, or dropped. */
+  readonly isDeleting: boolean;
+  /** Of the volume when it was taken. */
+  readonly files: number;
+  readonly logicalBytes: number;
+}
+
+/**
+ * Key `${snapshot}${table letter}${owner}:${rest}` (see historyKey): a row of the tree as it was when the snapshot was taken, kept when it changed
+ * for the first time afterwards. Without `was` there was no such row. An extent kept here counts as a reference of its chunk.
+ */
+export interface HistoryRow {
+  readonly was?: unknown;
+}
+
+/** A deleted file that can be restored; key = its inode, which lives on with nlink 0. */
+export interface TrashRow {
+  readonly volume: VolumeId;
+  /** Wall clock, milliseconds since 1970. */
+  readonly atMs: number;
+  readonly user: string;
+  /** Where it was: path of its directory then, and its name. */
+  readonly directoryPath: string;
+  readonly name: string;
+  /** The directory, should it still be there under whatever path; and how it is to be made again if not. */
+  readonly directory: InodeId;
+  readonly directoryMode: number;
+  readonly directoryUid: number;
+  readonly directoryGid: number;
+}
+
+/** A tree that is being built (clone, restore) or taken apart in steps below a directory without name; key = that directory's inode. */
+export interface TreeTaskRow {
+  readonly volume: VolumeId;
+  readonly kind: 'building' | 'removing';
+}
+
 export interface TableRows {
   inodes: InodeRow;
   entries: EntryRow;
@@ -98,6 +149,10 @@ export interface TableRows {
   settings: unknown;
   /** The latest events, kept over restarts; key = sequence number as text. */
   events: unknown;
+  snapshots: SnapshotRow;
+  history: HistoryRow;
+  trash: TrashRow;
+  treeTasks: TreeTaskRow;
 }
 export type TableName = keyof TableRows;
 
@@ -117,7 +172,11 @@ export const tableKinds = {
   users: 'text',
   settings: 'text',
   events: 'text',
-} as const satisfies Record<TableName, 'number' | 'text' | 'nested' | 'entries' | 'extents'>;
+  snapshots: 'number',
+  history: 'history',
+  trash: 'number',
+  treeTasks: 'number',
+} as const satisfies Record<TableName, 'number' | 'text' | 'nested' | 'entries' | 'extents' | 'history'>;
 export const tableNames = Object.keys(tableKinds) as TableName[];
 
 export type KeyOf<T extends TableName> = (typeof tableKinds)[T] extends 'number' ? number : string;
@@ -131,6 +190,13 @@ export const xattrKey = (inode: InodeId, name: string): string => `${inode}:${na
 export const replyKey = (client: ClientId, request: number): string => `${client}:${request}`;
 export const lockKey = (inode: InodeId, family: 'flock' | 'posix', client: ClientId, owner: string): string =>
   `${inode}:${family}:${client}:${owner}`;
+
+/** The tables that make up a tree, by the letter they have in keys of `history`. */
+export const treeTables = { inodes: 'i', entries: 'e', extents: 'x', xattrs: 'a' } as const;
+export type TreeTable = keyof typeof treeTables;
+/** `rest`: name of an entry or attribute, offset of an extent, nothing for the inode itself. */
+export const historyKey = (snapshot: number, table: TreeTable, owner: InodeId, rest: string | number = ''): string =>
+  table === 'inodes' ? `${snapshot}i:${owner}` : `${snapshot}${treeTables[table]}${owner}:${rest}`;
 
 export function attributesOf(row: InodeRow, hasXattrs: boolean): InodeAttributes {
   const { parent: _parent, name: _name, ...attributes } = row;

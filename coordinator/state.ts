@@ -11,10 +11,12 @@ import {
   shareReplicas,
   type TableName,
   type TableRows,
+  type TreeTable,
   tableKinds,
   tableNames,
+  treeTables,
 } from './rows.js';
-import { EntriesTable, ExtentsTable, NestedTable, PlainTable, type Table } from './tables.js';
+import { EntriesTable, ExtentsTable, HistoryTable, NestedTable, PlainTable, type Table } from './tables.js';
 
 /** The table classes by name: nested ones can be asked for all rows of one owner with `of`. */
 export type Tables = {
@@ -22,9 +24,11 @@ export type Tables = {
     ? EntriesTable
     : (typeof tableKinds)[T] extends 'extents'
       ? ExtentsTable
-      : (typeof tableKinds)[T] extends 'nested'
-        ? NestedTable<TableRows[T]>
-        : PlainTable<KeyOf<T>, TableRows[T]>;
+      : (typeof tableKinds)[T] extends 'history'
+        ? HistoryTable
+        : (typeof tableKinds)[T] extends 'nested'
+          ? NestedTable<TableRows[T]>
+          : PlainTable<KeyOf<T>, TableRows[T]>;
 };
 type AnyTable = Table<AnyKey, unknown>;
 /** Called after a row changed, also while a failed transaction is undone (then with the old row as `after`) and while rows are loaded. */
@@ -47,6 +51,8 @@ export class State {
   readonly index = new ChunkIndex();
   /** Gets every successful transaction's changes, in order. A change may name a row twice; the last counts. */
   onCommit: ((changes: readonly Change[]) => void) | undefined;
+  /** Called within a transaction after a row of a tree changed: keeps what it was for snapshots. Set while there are any. */
+  keepBefore: ((tx: Transaction, table: TreeTable, key: AnyKey, before: unknown, after: unknown) => void) | undefined;
   private readonly hooks: Partial<Record<TableName, AnyHook[]>> = {};
   private isInTransaction = false;
 
@@ -61,7 +67,9 @@ export class State {
             ? new ExtentsTable()
             : kind === 'nested'
               ? new NestedTable()
-              : new PlainTable();
+              : kind === 'history'
+                ? new HistoryTable()
+                : new PlainTable();
     }
     this.tables = tables as Tables;
     this.onChange('chunks', (key, before, after) => this.index.chunkChanged(key, before, after));
@@ -102,6 +110,7 @@ export class State {
       changes.push([table, key, row]);
       befores.push(before);
       this.run(table, key, before, row ?? undefined);
+      if (this.keepBefore && Object.hasOwn(treeTables, table)) this.keepBefore(tx, table as TreeTable, key, before, row ?? undefined);
     };
     const tx: Transaction = {
       get: (table, key) => this.get(table, key),

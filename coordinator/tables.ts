@@ -3,7 +3,7 @@
  * Nested tables keep the rows of one owner (directory, inode, client) together, because that is how they are asked for.
  */
 import type { InodeId } from '../protocol/entities.js';
-import type { AnyKey, EntryRow, ExtentRow } from './rows.js';
+import type { AnyKey, EntryRow, ExtentRow, HistoryRow } from './rows.js';
 
 export interface Table<Key extends AnyKey, Row> {
   get(key: Key): Row | undefined;
@@ -44,7 +44,7 @@ export class PlainTable<Key extends AnyKey, Row> implements Table<Key, Row> {
 
 /** Keys `${owner}:${rest}`, kept per owner. The owner is a number or hexadecimal text, so the first colon ends it. */
 export class NestedTable<Row> implements Table<string, Row> {
-  private readonly owners = new Map<string, Map<string, Row>>();
+  protected readonly owners = new Map<string, Map<string, Row>>();
   private count = 0;
   get(key: string): Row | undefined {
     const cut = key.indexOf(':');
@@ -88,6 +88,42 @@ export class NestedTable<Row> implements Table<string, Row> {
   }
 }
 const empty: ReadonlyMap<string, unknown> = new Map();
+
+/** Keys `${snapshot}${letter}${owner}:${rest}`: nested by what is before the colon, and all owners of one snapshot at hand. */
+export class HistoryTable extends NestedTable<HistoryRow> {
+  private readonly ofSnapshots = new Map<number, Set<string>>();
+  override put(key: string, row: HistoryRow): HistoryRow | undefined {
+    const snapshot = Number.parseInt(key, 10);
+    let owners = this.ofSnapshots.get(snapshot);
+    if (!owners) {
+      owners = new Set();
+      this.ofSnapshots.set(snapshot, owners);
+    }
+    owners.add(key.slice(0, key.indexOf(':')));
+    return super.put(key, row);
+  }
+  override remove(key: string): HistoryRow | undefined {
+    const before = super.remove(key);
+    const owner = key.slice(0, key.indexOf(':'));
+    if (before === undefined || this.owners.has(owner)) return before;
+    const snapshot = Number.parseInt(key, 10);
+    const owners = this.ofSnapshots.get(snapshot);
+    owners?.delete(owner);
+    if (owners?.size === 0) this.ofSnapshots.delete(snapshot);
+    return before;
+  }
+  /** Some keys of a snapshot, at most `limit`; none = it keeps nothing. */
+  keysOf(snapshot: number, limit: number): string[] {
+    const keys: string[] = [];
+    for (const owner of this.ofSnapshots.get(snapshot) ?? []) {
+      for (const rest of this.of(owner).keys()) {
+        if (keys.length === limit) return keys;
+        keys.push(`${owner}:${rest}`);
+      }
+    }
+    return keys;
+  }
+}
 
 /** Names of a directory in the order of their UTF-8 bytes (UTF-16 order differs where surrogates meet U+E000 and above). */
 export function compareNames(a: string, b: string): number {

@@ -26,13 +26,13 @@ export class Xattrs {
 
   list(caller: ClientCaller, { inode }: RequestOf<ClientCalls, 'listXattrs'>): ReplyOf<ClientCalls, 'listXattrs'> {
     this.tree.row(caller, inode);
-    return { names: [...this.tree.state.table('xattrs').of(inode).keys()].sort() };
+    return { names: [...this.tree.view.xattrs(inode).keys()].sort() };
   }
 
   /** @throws {HoldfastError} ENODATA */
   get(caller: ClientCaller, { inode, name }: RequestOf<ClientCalls, 'getXattr'>): ReplyOf<ClientCalls, 'getXattr'> {
     this.tree.row(caller, inode);
-    const value = this.tree.state.get('xattrs', xattrKey(inode, name));
+    const value = this.tree.view.xattrs(inode).get(name);
     if (value === undefined) throw new HoldfastError('ENODATA', `there is no attribute "${name}"`);
     return { value: Buffer.from(value, 'base64') };
   }
