@@ -58,7 +58,19 @@ export interface AdminConnection {
 }
 
 /** Asking these twice changes nothing. */
-const questions = new Set<keyof AdminCalls>(['hello', 'status', 'stat', 'why', 'events', 'jobs', 'check', 'readBackup', 'listVolumes']);
+const questions = new Set<keyof AdminCalls>([
+  'hello',
+  'status',
+  'stat',
+  'why',
+  'events',
+  'jobs',
+  'check',
+  'readBackup',
+  'snapshots',
+  'trash',
+  'listVolumes',
+]);
 const CALL_TIMEOUT_MS = 30_000;
 const WATCH_AGAIN_MS = 1000;
 

@@ -1,6 +1,7 @@
 /** The file tree by inode: answers from the cache while it counts, otherwise asks the coordinator and keeps what it hears. */
-import type { InodeAttributes, InodeId } from '../protocol/entities.js';
+import type { Entry, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
+import { isHiddenDirectory, isHiddenName } from '../protocol/hidden.js';
 import { MAX_ENTRIES_PER_PAGE } from '../protocol/limits.js';
 import type { CreateRequest, DirectoryEntry, FileTree, Identity, TimeChange } from './api.js';
 import type { ClientCore } from './core.js';
@@ -27,6 +28,12 @@ export class ClientFileTree implements FileTree {
 
   async lookup(parent: InodeId, name: string): Promise<InodeAttributes | null> {
     const { cache, session } = this.core;
+    // Reachable without being listed, and changed by others' and our own deletions: always asked for.
+    if (isHiddenName(name) || isHiddenDirectory(parent)) {
+      const asked = cache.stamp();
+      const found = (await session.call('lookup', { parent, name })).attributes;
+      return found ? this.keep(asked, found) : null;
+    }
     const known = cache.entry(parent, name);
     if (known === null) return null;
     if (known !== undefined) {
@@ -56,12 +63,13 @@ export class ClientFileTree implements FileTree {
   }
 
   async readDirectory(inode: InodeId, after: string, limit: number): Promise<{ entries: DirectoryEntry[]; isLast: boolean }> {
-    const cached = this.listFromCache(inode, after, limit);
+    const cached = isHiddenDirectory(inode) ? undefined : this.listFromCache(inode, after, limit);
     if (cached) return cached;
     const { cache, session } = this.core;
     const stamp = cache.stamp();
     const asked = Math.min(limit, MAX_ENTRIES_PER_PAGE);
     const page = await session.call('readDirectory', { inode, after, limit: asked });
+    if (isHiddenDirectory(inode)) return this.listed(stamp, page);
     const before = this.listings.get(inode);
     const isUnbroken =
       after === '' ||
@@ -77,6 +85,12 @@ export class ClientFileTree implements FileTree {
       const begun = after === '' ? stamp : before!.stamp;
       this.listings.set(inode, { change: page.directory.change, after: last.name, stamp: begun });
     } else this.listings.delete(inode);
+    return this.listed(stamp, page);
+  }
+  private listed(
+    stamp: number,
+    page: { readonly entries: readonly Entry[]; readonly attributes: readonly InodeAttributes[]; readonly isLast: boolean },
+  ): { entries: DirectoryEntry[]; isLast: boolean } {
     const byInode = new Map<InodeId, InodeAttributes>();
     for (const attributes of page.attributes) byInode.set(attributes.inode, this.keep(stamp, attributes));
     const entries: DirectoryEntry[] = [];

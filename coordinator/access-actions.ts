@@ -4,7 +4,7 @@ import type { Done } from '../protocol/admin-calls.js';
 import type { VolumeSettings } from '../protocol/entities.js';
 import type { Keeper } from './cluster-keeper.js';
 import type { VolumeRow } from './rows.js';
-import { bytesInWords, countOf } from './words.js';
+import { bytesInWords, countOf, durationInWords } from './words.js';
 
 export class AccessActions {
   constructor(private readonly keeper: Keeper) {}
@@ -51,10 +51,12 @@ export class AccessActions {
   }
 }
 
-const inWords = ({ copies, chunkSizeBytes, quotaBytes, quotaFiles }: VolumeSettings): string =>
+const inWords = ({ copies, chunkSizeBytes, quotaBytes, quotaFiles, trashKeepMs, snapshots }: VolumeSettings): string =>
   [
     `${copies} ${copies === 1 ? 'copy' : 'copies'}`,
     `chunks of ${bytesInWords(chunkSizeBytes)}`,
     quotaBytes === null ? 'no quota' : `quota ${bytesInWords(quotaBytes)}`,
     ...(quotaFiles === null ? [] : [`at most ${countOf(quotaFiles, 'file')}`]),
+    ...(trashKeepMs === 0 ? [] : [`deleted files kept for ${durationInWords(trashKeepMs)}`]),
+    ...(snapshots ? [`a snapshot every ${durationInWords(snapshots.everyMs)}, the last ${snapshots.keep} kept`] : []),
   ].join(', ');

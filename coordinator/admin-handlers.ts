@@ -7,7 +7,7 @@ import { DEFAULT_VOLUME_NAME, type VolumeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { checked, checkedHandshake } from './checked.js';
 import type { Keeper } from './cluster-keeper.js';
-import type { AuthenticatedUser } from './ports.js';
+import type { AuthenticatedUser, ClientCaller } from './ports.js';
 import type { VolumeRow } from './rows.js';
 import { noVolume } from './volumes.js';
 
@@ -54,17 +54,25 @@ export function acceptAdmin(keeper: Keeper, handshake: unknown, connection: Conn
 }
 
 function handlersOf(keeper: Keeper): Handlers<AdminCalls, AdminCaller> {
-  const { context, admins, access, events, jobs, statusBook, watches } = keeper;
+  const { context, admins, access, history, events, jobs, statusBook, watches } = keeper;
   const volumes = (): VolumeRow[] => context.volumes.all();
   /** The volume asked for, if the caller may do that there. @throws {HoldfastError} ENOENT, FORBIDDEN */
-  const volumeOf = (caller: AdminCaller, name: string | undefined, wanted: 'read' | 'write' = 'read'): VolumeId => {
+  const volumeOf = (caller: AdminCaller, name: string | undefined, wanted: 'read' | 'write' | 'admin' = 'read'): VolumeId => {
     const asked = name ?? caller.volume;
     const rights = caller.user.access(asked);
     const volume = context.volumes.byName(asked);
     if (!volume || rights === undefined) throw noVolume(asked);
     if (wanted === 'write' && rights === 'read') throw new HoldfastError('FORBIDDEN', `you may only read volume ${asked}`);
+    if (wanted === 'admin' && rights !== 'admin') throw new HoldfastError('FORBIDDEN', `this is for who administers volume ${asked}`);
     return volume.volume;
   };
+  /** As the author of changes of a tree. */
+  const client = (caller: AdminCaller, volume: string | undefined, wanted: 'read' | 'write' | 'admin'): ClientCaller => ({
+    client: 'coordinator',
+    user: caller.user.user,
+    volume: volumeOf(caller, volume, wanted),
+    access: 'admin',
+  });
   const inodeOf = (caller: AdminCaller, { path, volume }: { path: string; volume?: string | undefined }): number =>
     context.resolve(volumeOf(caller, volume), path);
   const mayWatch = (caller: AdminCaller, request: RequestOf<AdminCalls, 'watch'>): void => {
@@ -121,6 +129,18 @@ function handlersOf(keeper: Keeper): Handlers<AdminCalls, AdminCaller> {
     }),
     createVolume: async (caller, { name: volume, ...settings }) => await durable(access.createVolume(name(caller), volume, settings)),
     setVolume: async (caller, { volume, ...change }) => await durable(access.setVolume(name(caller), volume, change)),
+    clone: async (caller, request) => await history.clone(client(caller, request.volume, 'write'), request),
+    snapshots: (caller, { volume }) => history.snapshots(client(caller, volume, 'read')),
+    createSnapshot: async (caller, request) =>
+      await durable(await history.createSnapshot(client(caller, request.volume, 'write'), request)),
+    deleteSnapshot: async (caller, request) =>
+      await durable(await history.deleteSnapshot(client(caller, request.volume, 'admin'), request)),
+    restoreSnapshot: async (caller, request) =>
+      await durable(await history.restoreSnapshot(client(caller, request.volume, 'write'), request)),
+    diffSnapshot: (caller, request) => history.diffSnapshot(client(caller, request.volume, 'read'), request),
+    trash: (caller, request) => history.trash(client(caller, request.volume, 'read'), request),
+    restoreTrash: async (caller, request) => await durable(await history.restoreTrash(client(caller, request.volume, 'write'), request)),
+    emptyTrash: async (caller, request) => await durable(await history.emptyTrash(client(caller, request.volume, 'write'), request)),
     deleteVolume: async (caller, { volume, evenIfNotEmpty }) => await durable(access.deleteVolume(name(caller), volume, evenIfNotEmpty)),
   };
 

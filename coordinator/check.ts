@@ -9,6 +9,7 @@ import { HoldfastError } from '../protocol/errors.js';
 import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
 import type { Membership } from './membership.js';
 import type { ClusterContext } from './ports.js';
+import { keptExtent } from './rows.js';
 import type { StatusBook } from './status.js';
 
 const PAGE_TIMEOUT_MS = 30_000;
@@ -50,6 +51,14 @@ export class Check {
         dangling++;
         problem(`extent ${key} names chunk ${extent.chunk.slice(0, 12)}, which does not exist`);
       }
+    }
+    for (const [key, row] of state.table('history').all()) {
+      const chunk = keptExtent(key, row)?.chunk;
+      if (chunk === undefined) continue;
+      references.set(chunk, (references.get(chunk) ?? 0) + 1);
+      if (state.get('chunks', chunk)) continue;
+      dangling++;
+      problem(`a snapshot keeps an extent of chunk ${chunk.slice(0, 12)}, which does not exist`);
     }
     for (const [key, inode] of state.table('entries').all()) {
       if (state.get('inodes', inode)) continue;

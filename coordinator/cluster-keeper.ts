@@ -8,6 +8,7 @@ import { acceptAdmin } from './admin-handlers.js';
 import { ChunkBook } from './chunk-keeper.js';
 import { Collector } from './collector.js';
 import { EventLog, FileEvents, type NewEvent } from './events.js';
+import { HistoryActions } from './history-actions.js';
 import { Inventory } from './inventory.js';
 import { JobBook } from './jobs.js';
 import type { Member } from './member.js';
@@ -49,6 +50,7 @@ export class Keeper implements ClusterKeeper {
   readonly rates: Rates;
   readonly watches: Watches;
   readonly admins: Admins;
+  readonly history: HistoryActions;
   readonly access: AccessActions;
   private readonly permits: Permits;
   private readonly receipts = new Receipts();
@@ -130,6 +132,7 @@ export class Keeper implements ClusterKeeper {
     this.statusBook = new StatusBook({ ...{ context, membership, collector, repair, jobs, events, safeMode, rates } });
     this.watches = new Watches({ ...{ context, events, jobs, repair, rates, care, membership, status: this.statusBook } });
     this.admins = new Admins(this);
+    this.history = new HistoryActions(context, (user, kind, text) => this.admins.record(user, kind, text));
     this.access = new AccessActions(this);
   }
 

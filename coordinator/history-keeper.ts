@@ -15,9 +15,9 @@ import { type SnapshotPorts, Snapshots } from './snapshots.js';
 import { Trash } from './trash.js';
 import { differences } from './tree-diff.js';
 import { makeHolder, removeStep, TreeCopy } from './tree-steps.js';
+import { bytesInWords, countOf } from './words.js';
 
 const LOOK_MS = 1000;
-const DEFAULT_SNAPSHOTS_KEPT = 24;
 const TRASH_FILES_PER_STEP = 200;
 /** Trash goes early when less of the nodes' space than this is free, and as much as brings it back there. */
 const FREE_SHARE = 0.05;
@@ -31,9 +31,7 @@ export interface HistoryPorts extends SnapshotPorts {
 
 /** What a volume keeps of its past. */
 export function historySettings(row: VolumeRow | undefined): HistorySettings {
-  const { everyMs = 0, keep = DEFAULT_SNAPSHOTS_KEPT } =
-    (row as { snapshots?: { everyMs?: number; keep?: number } | null } | undefined)?.snapshots ?? {};
-  return { trashKeepMs: row?.trashKeepMs ?? 0, snapshotEveryMs: everyMs, snapshotKeep: keep };
+  return { trashKeepMs: row?.trashKeepMs ?? 0, snapshotEveryMs: row?.snapshots?.everyMs ?? 0, snapshotKeep: row?.snapshots?.keep ?? 0 };
 }
 
 /** Who acts when nobody asked. */
@@ -50,7 +48,7 @@ export class HistoryKeeper {
 
   constructor(private readonly ports: HistoryPorts) {
     this.snapshots = new Snapshots(ports);
-    this.trash = new Trash(ports.tree, ports.data, ports.wallMs);
+    this.trash = new Trash(ports.tree, ports.wallMs);
   }
 
   start(): void {
@@ -136,16 +134,24 @@ export class HistoryKeeper {
     const { totalBytes, freeBytes } = this.ports.space(volume);
     const lacking = Math.ceil(totalBytes * FREE_SHARE) - freeBytes;
     const isPressed = totalBytes > 0 && lacking > 0 && nowMs - this.pressedAtMs >= AFTER_PRESSURE_MS;
-    const due = this.trash.due(volume, isPressed ? lacking : 0, TRASH_FILES_PER_STEP);
+    const overQuota = this.overQuota(volume);
+    const wanted = { bytes: Math.max(isPressed ? lacking : 0, overQuota.bytes), files: overQuota.files };
+    const due = this.trash.due(volume, wanted, TRASH_FILES_PER_STEP);
     if (due.length === 0) return;
     await this.purge(volume, due);
     if (!isPressed) return;
     this.pressedAtMs = nowMs;
-    const freed = bytes - this.trash.totalsOf(volume).bytes;
-    this.ports.note(
-      'trash.pressed',
-      `the nodes are nearly full: the oldest ${due.length} deleted files (${freed} bytes) left the trash early`,
-    );
+    const freed = bytesInWords(bytes - this.trash.totalsOf(volume).bytes);
+    this.ports.note('trash.pressed', `the nodes are nearly full: ${countOf(due.length, 'deleted file')} (${freed}) left the trash early`);
+  }
+  /** A quota counts the trash, too; but what is deleted must not keep anybody from writing. */
+  private overQuota(volume: VolumeId): { bytes: number; files: number } {
+    const { state } = this.ports.tree;
+    const { quotaBytes = null, quotaFiles = null } = state.get('volumes', volume) ?? {};
+    const { chargedBytes, chargedFiles } = state.index.ofVolume(volume);
+    const over = (charged: number, quota: number | null): number =>
+      quota === null ? 0 : Math.max(0, Math.ceil(charged - quota * (1 - FREE_SHARE)));
+    return { bytes: over(chargedBytes, quotaBytes), files: over(chargedFiles, quotaFiles) };
   }
   private async purge(volume: VolumeId, inodes: readonly InodeId[]): Promise<void> {
     await this.ports.change(ownCaller(volume), (context) => {

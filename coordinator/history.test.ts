@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { HoldfastError } from '../protocol/errors.js';
-import { CoordinatorRig, chunkOf, type RigClient, ROOT_USER } from '../test/coordinator-rig.js';
+import { CoordinatorRig, chunkOf, type RigClient } from '../test/coordinator-rig.js';
 import { FakeEnvironment, settle } from '../test/fake-environment.js';
 import { type DumpedInode, dumpTree } from '../test/tree-dump.js';
 import { ownCaller } from './history-keeper.js';
@@ -374,7 +374,7 @@ describe('a volume', () => {
   it('takes snapshots by its schedule and lets the oldest go', async () => {
     const { environment, history, state, client } = await started();
     const row = state().get('volumes', 1);
-    state().transact((tx) => tx.put('volumes', 1, { ...row, snapshots: { everyMs: 10_000, keep: 3 } } as never));
+    if (row) state().transact((tx) => tx.put('volumes', 1, { ...row, snapshots: { everyMs: 10_000, keep: 3 } }));
     await history().snapshots.create(CALLER, 'manual', 'mine');
     const count = (origin: string) =>
       history()

@@ -198,6 +198,11 @@ export type TreeTable = keyof typeof treeTables;
 export const historyKey = (snapshot: number, table: TreeTable, owner: InodeId, rest: string | number = ''): string =>
   table === 'inodes' ? `${snapshot}i:${owner}` : `${snapshot}${treeTables[table]}${owner}:${rest}`;
 
+/** The extent that a row of history keeps, if it is one. */
+export function keptExtent(key: string, row: HistoryRow): ExtentRow | undefined {
+  return row.was !== undefined && /^\d+x/.test(key) ? (row.was as ExtentRow) : undefined;
+}
+
 export function attributesOf(row: InodeRow, hasXattrs: boolean): InodeAttributes {
   const { parent: _parent, name: _name, ...attributes } = row;
   return { ...attributes, hasXattrs };

@@ -90,6 +90,8 @@ export class StatusBook {
     const chunks = this.copies();
     const total = state.index.total;
     const volumes = [...state.table('volumes').values()];
+    const history = context.history();
+    const keptBytes = volumes.reduce((sum, { volume }) => sum + history.snapshots.history.heldBytesOf(volume), 0);
     const { isDiskFull, ...metadata } = context.metadataStatus();
     const running = jobs.all().find((job) => job.kind === 'repair' && job.state === 'running')?.status;
     const { health, causes, sentence } = judgeHealth({
@@ -127,7 +129,8 @@ export class StatusBook {
       files: total.files,
       directories: total.directories,
       logicalBytes: total.logicalBytes,
-      uniqueBytes: total.uniqueBytes,
+      // What only snapshots name is told per volume: it would make sharing look worse than it is.
+      uniqueBytes: total.uniqueBytes - keptBytes,
       storedBytes: total.storedBytes,
       rates: rates.now(),
       clients: context.connectedClients(),
@@ -137,7 +140,13 @@ export class StatusBook {
       metadata,
       volumes: volumes.map((volume) => {
         const { uniqueBytes, files } = state.index.ofVolume(volume.volume);
-        return { ...volume, usedBytes: uniqueBytes, files };
+        const keptBytes = history.snapshots.history.heldBytesOf(volume.volume);
+        const trash = history.trash.totalsOf(volume.volume);
+        return {
+          ...volume,
+          ...{ usedBytes: uniqueBytes, files, keptBytes },
+          ...{ snapshotCount: history.snapshots.history.listed(volume.volume).length, trashFiles: trash.files, trashBytes: trash.bytes },
+        };
       }),
       repairSpeed: repair.speed,
     };

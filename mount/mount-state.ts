@@ -2,6 +2,7 @@
 import type { Cluster, Identity } from '../client/api.js';
 import type { InodeAttributes, InodeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { isLiveInode } from '../protocol/hidden.js';
 import { inodeOf, type KernelTimeouts, nodeOf } from './attributes.js';
 import type { Handles } from './handles.js';
 import type { HeldLocks } from './held-locks.js';
@@ -33,7 +34,8 @@ export function entryAnswer(mount: MountState, attributes: InodeAttributes, pare
   return mount.timeouts.entryReply(nodeOfInode(mount, attributes.inode), attributes);
 }
 
-/** @throws EROFS */
-export function mustBeWritable(mount: MountState): void {
+/** @throws EROFS the mount may only read, or `inode` is of a snapshot (told here, since a write would only be refused when it is saved) */
+export function mustBeWritable(mount: MountState, inode?: InodeId): void {
   if (mount.isReadOnly) throw new HoldfastError('EROFS', 'mounted read-only');
+  if (inode !== undefined && !isLiveInode(inode)) throw new HoldfastError('EROFS', 'a snapshot cannot be changed');
 }

@@ -28,8 +28,10 @@ const volumeChange = {
   /** Opaque here. Switched on or off only while the volume holds nothing. */
   encryption: z.record(z.string(), z.unknown()).nullable().optional(),
   trashKeepMs: z.number().int().min(0).optional(),
-  /** Opaque here. */
-  snapshots: z.record(z.string(), z.unknown()).nullable().optional(),
+  snapshots: z
+    .object({ everyMs: z.number().int().min(1000), keep: z.number().int().min(1).max(900) })
+    .nullable()
+    .optional(),
 };
 const volumeChangeSchema = z.object(volumeChange);
 export type VolumeChange = z.infer<typeof volumeChangeSchema>;

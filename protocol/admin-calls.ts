@@ -11,6 +11,7 @@ import { accessCalls } from './access-calls.js';
 import { query } from './call.js';
 import { chunkId } from './client-calls.js';
 import type { ChunkId, Health, InodeId, NodeId, NodeState, VolumeSettings } from './entities.js';
+import { historyCalls } from './history-calls.js';
 
 /** Why the cluster is not HEALTHY; `code` is stable, `text` is for people. Most serious first. */
 export interface HealthCause {
@@ -109,7 +110,15 @@ export interface ClusterStatus {
       readonly isCurrent: boolean;
     }[];
   };
-  readonly volumes: readonly (VolumeSettings & { readonly usedBytes: number; readonly files: number })[];
+  /** `keptBytes`: of chunks that only snapshots name (not part of uniqueBytes). `trashBytes`: of deleted files that can be restored. */
+  readonly volumes: readonly (VolumeSettings & {
+    readonly usedBytes: number;
+    readonly files: number;
+    readonly snapshotCount?: number;
+    readonly keptBytes?: number;
+    readonly trashFiles?: number;
+    readonly trashBytes?: number;
+  })[];
   readonly repairSpeed: RepairSpeed;
 }
 export type RepairSpeed = 'gentle' | 'normal' | 'urgent';
@@ -329,6 +338,7 @@ export const adminCalls = {
   backup: query<{ sizeBytes: number; sequence: number; sha256: string }>()(nothing),
   readBackup: query<{ data: Buffer; isLast: boolean }>()(z.object({ offset: z.number().int().min(0) })),
   ...accessCalls,
+  ...historyCalls,
 };
 export type AdminCalls = typeof adminCalls;
 export interface AdminPushes {

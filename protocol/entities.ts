@@ -93,7 +93,7 @@ export interface VolumeSettings {
   /** How long deleted files stay restorable; 0 switches the trash off. */
   readonly trashKeepMs: number;
   /** When snapshots are taken and how many are kept; null or absent: none are taken by themselves. */
-  readonly snapshots?: Record<string, unknown> | null;
+  readonly snapshots?: { readonly everyMs: number; readonly keep: number } | null;
 }
 
 export type Health = 'HEALTHY' | 'DEGRADED' | 'AT RISK' | 'DATA LOSS' | 'OFFLINE';

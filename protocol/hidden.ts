@@ -30,6 +30,8 @@ export const originalInode = (inode: InodeId): InodeId => inode % MAX_LIVE_INODE
 
 export const snapshotsDirectory = (volume: VolumeId): InodeId => HIDDEN_SLOT * MAX_LIVE_INODES + volume * 2;
 export const trashDirectory = (volume: VolumeId): InodeId => HIDDEN_SLOT * MAX_LIVE_INODES + volume * 2 + 1;
-export const isTrashDirectory = (inode: InodeId): boolean => Math.floor(inode / MAX_LIVE_INODES) === HIDDEN_SLOT && inode % 2 === 1;
+/** `.snapshots` or `.trash` itself. */
+export const isHiddenDirectory = (inode: InodeId): boolean => Math.floor(inode / MAX_LIVE_INODES) === HIDDEN_SLOT;
+export const isTrashDirectory = (inode: InodeId): boolean => isHiddenDirectory(inode) && inode % 2 === 1;
 /** The volume whose hidden directory this is. */
 export const volumeOfHidden = (inode: InodeId): VolumeId => Math.floor((inode % MAX_LIVE_INODES) / 2);

@@ -76,13 +76,4 @@ export const historyCalls = {
   ),
   /** For good. */
   emptyTrash: query<{ text: string; files: number; bytes: number }>()(z.object({ path, olderThanMs: milliseconds, volume })),
-  /** Absent = as it is. */
-  setHistory: query<{ text: string; settings: HistorySettings }>()(
-    z.object({
-      trashKeepMs: milliseconds.optional(),
-      snapshotEveryMs: milliseconds.optional(),
-      snapshotKeep: z.number().int().min(1).max(10_000).optional(),
-      volume,
-    }),
-  ),
 };

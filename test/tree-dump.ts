@@ -44,7 +44,11 @@ export async function dumpTree(client: RigClient, root: number): Promise<Record<
 async function extentsOf(client: RigClient, inode: number): Promise<Extent[]> {
   const extents: Extent[] = [];
   for (let fromOffset: number | null = 0; fromOffset !== null; ) {
-    const page: { extents: readonly Extent[]; nextOffset: number | null } = await client.call('getExtents', { inode, fromOffset, limit: 3 });
+    const page: { extents: readonly Extent[]; nextOffset: number | null } = await client.call('getExtents', {
+      inode,
+      fromOffset,
+      limit: 3,
+    });
     for (const extent of page.extents) if (extents.at(-1)?.offset !== extent.offset) extents.push(extent);
     fromOffset = page.nextOffset;
   }

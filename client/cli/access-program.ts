@@ -24,6 +24,14 @@ function chunkSize(text: string): number {
     throw new InvalidArgumentError('it must be a multiple of 64K, from 64K to 8M');
   return value;
 }
+/** "90s", "15m", "24h", "7d", "0" → milliseconds */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(s|m|h|d)?$/.exec(text);
+  const units = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+  if (!match || (match[2] === undefined && Number(match[1]) !== 0))
+    throw new InvalidArgumentError('it must be a time like 90s, 15m, 24h or 7d');
+  return Math.round(Number(match[1]) * units[(match[2] ?? 's') as keyof typeof units]);
+}
 const orNone =
   <T>(parse: (text: string) => T) =>
   (text: string): T | null =>
@@ -34,7 +42,10 @@ const volumeSettings = (command: Command): Command =>
     .option('--copies <n>', 'nodes that keep each chunk', whole(1, 8))
     .option('--chunk-size <size>', 'size of the chunks that files are cut into, from now on', chunkSize)
     .option('--quota <size>', 'most bytes of files, or "none"', orNone(bytes))
-    .option('--quota-files <n>', 'most files and directories, or "none"', orNone(whole(0, Number.MAX_SAFE_INTEGER)));
+    .option('--quota-files <n>', 'most files and directories, or "none"', orNone(whole(0, Number.MAX_SAFE_INTEGER)))
+    .option('--trash-keep <time>', 'how long deleted files can be restored, like 24h or 7d; 0 = not', duration)
+    .option('--snapshot-every <time>', 'take a snapshot this often, like 1h; 0 = none by themselves', duration)
+    .option('--snapshot-keep <n>', 'how many of these are kept (default 24)', whole(1, 900));
 
 /** @param group heading in the list of commands */
 export function addAccessCommands(program: Command, group: string, add: Add): void {
@@ -68,7 +79,11 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
     volume,
     'set <name>',
     'change settings of a volume',
-    ['volume set photos --quota 1T', 'volume set photos --quota none --copies 2'],
+    [
+      'volume set photos --quota 1T',
+      'volume set photos --quota none --copies 2',
+      'volume set main --trash-keep 7d --snapshot-every 1h --snapshot-keep 48',
+    ],
     async () => (await volumes()).set,
     volumeSettings,
   );

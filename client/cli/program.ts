@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { addAccessCommands } from './access-program.js';
 import { type CommonOptions, Context } from './context.js';
 import { CliError, EXIT, exitCodeHelp, tellError } from './exit-codes.js';
+import { addHistoryCommands } from './history-program.js';
 
 type Run<Options> = (context: Context, options: Options, ...args: never[]) => unknown;
 /** One command: how it is called, what it is for, examples, where its function is, its own options. */
@@ -297,6 +298,7 @@ export function buildProgram(): Command {
     (c) => c.option('--lazy', 'also while it is in use'),
   );
   addAccessCommands(program, group, add);
+  addHistoryCommands(program, group, add);
   for (const [name, what] of Object.entries(programs))
     program.command(name).helpGroup('Programs (each has its own --help):').description(what);
 

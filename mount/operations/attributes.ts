@@ -27,8 +27,8 @@ async function currentAttributes(mount: MountState, inode: InodeId): Promise<Ino
  * once. A truncate through a descriptor goes to the open file, so it hits the right inode even when its name leads elsewhere by now.
  */
 export async function setattr(mount: MountState, request: KernelRequest): Promise<Answer> {
-  mustBeWritable(mount);
   const inode = inodeOfNode(mount, request.node);
+  mustBeWritable(mount, inode);
   const valid = request.u32(0);
   const { tree } = mount.cluster;
 

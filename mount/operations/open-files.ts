@@ -18,7 +18,7 @@ export async function open(mount: MountState, request: KernelRequest): Promise<A
   const inode = inodeOfNode(mount, request.node);
   const flags = request.u32(0);
   const isWritable = (flags & ACCESS_MODE) !== constants.O_RDONLY;
-  if (isWritable || flags & constants.O_TRUNC) mustBeWritable(mount);
+  if (isWritable || flags & constants.O_TRUNC) mustBeWritable(mount, inode);
 
   const file = await mount.cluster.open(inode);
   try {

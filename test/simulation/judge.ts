@@ -1,5 +1,6 @@
 /** Looks behind the curtain: compares the coordinator's tables with each other and with what lies on the nodes' disks. */
 
+import { keptExtent } from '../../coordinator/rows.js';
 import { verifyChunk } from '../../protocol/chunk.js';
 import type { ChunkId } from '../../protocol/entities.js';
 import type { Cluster } from './cluster.js';
@@ -87,6 +88,10 @@ export class Judge {
       references.set(extent.chunk, (references.get(extent.chunk) ?? 0) + 1);
       const inode = Number(key.slice(0, key.indexOf(':')));
       if (!tables.inodes.get(inode)) problems.push(`extent ${key} belongs to inode ${inode}, which does not exist`);
+    }
+    for (const [key, row] of tables.history.all()) {
+      const kept = keptExtent(key, row);
+      if (kept) references.set(kept.chunk, (references.get(kept.chunk) ?? 0) + 1);
     }
     for (const [chunk, row] of tables.chunks.all()) {
       const counted = references.get(chunk) ?? 0;

@@ -101,6 +101,9 @@ export class KeeperMachine implements NodeSurroundings {
       resolve: () => 1,
       pathOf: () => '/',
       deleteFile: () => Promise.resolve(),
+      history: () => {
+        throw new Error('none');
+      },
       backup: () => Promise.reject(new Error('none')),
       readBackup: () => Promise.reject(new Error('none')),
     };

@@ -257,9 +257,9 @@ export async function remove(
 }
 
 /** Asks at a terminal. @throws {CliError} without one: a script must say --yes */
-async function confirm(context: Context, question: string): Promise<boolean> {
+export async function confirm(context: Context, question: string): Promise<boolean> {
   if (!process.stdin.isTTY || context.isJson)
-    throw new CliError(`${question} There is nobody to ask: say --yes, or look first with --dry-run.`, EXIT.usage);
+    throw new CliError(`${question} There is nobody to ask: say --yes (deleting files knows --dry-run, too).`, EXIT.usage);
   const { createInterface } = await import('node:readline/promises');
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {

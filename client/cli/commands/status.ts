@@ -81,6 +81,13 @@ export function statusLines(now: ClusterStatus, context: Pick<Context, 'paint'>)
   lines.push(
     `data     ${countWords(now.files, 'file')}, ${countWords(now.directories, 'directory', 'directories')}, ${sizeWords(now.logicalBytes)}${saved}, ${sizeWords(now.storedBytes)} on disks`,
   );
+  for (const { name, snapshotCount = 0, keptBytes = 0, trashFiles = 0, trashBytes = 0 } of now.volumes) {
+    const past = [
+      ...(snapshotCount > 0 ? [`${countWords(snapshotCount, 'snapshot')} keeping ${sizeWords(keptBytes)}`] : []),
+      ...(trashFiles > 0 ? [`${countWords(trashFiles, 'deleted file')} in the trash, ${sizeWords(trashBytes)}`] : []),
+    ];
+    if (past.length > 0) lines.push(`past     ${now.volumes.length > 1 ? `${name}: ` : ''}${past.join('; ')}`);
+  }
   lines.push(
     `traffic  ${sizeWords(rates.writtenBytesPerS)}/s written, ${sizeWords(rates.readBytesPerS)}/s read, ${sizeWords(rates.repairBytesPerS)}/s repair, ${Math.round(rates.callsPerS)} calls/s, ${countWords(now.clients, 'client')}`,
   );
