@@ -54,6 +54,8 @@ export interface AdminConnection {
   ): Watch;
   /** Called at every change; `reason` says why the connection was lost. Returns what ends it. */
   onConnection(listener: (isConnected: boolean, reason: string) => void): () => void;
+  /** While the connection is lost: tries again now instead of at the next turn. */
+  redial(): void;
   close(): void;
 }
 
@@ -129,6 +131,10 @@ class Admin implements AdminConnection {
 
   get isConnected(): boolean {
     return this.link.current !== undefined;
+  }
+
+  redial(): void {
+    this.link.redial();
   }
 
   async start(): Promise<void> {

@@ -90,6 +90,14 @@ export class Link {
     }
   }
 
+  /** Does not wait for the next try's turn. */
+  redial(): void {
+    if (this.connection?.isOpen) return;
+    this.timer?.cancel();
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.dial();
+  }
+
   private dial(): void {
     if (this.isClosed || this.isDialing) return;
     this.isDialing = true;

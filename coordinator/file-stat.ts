@@ -27,6 +27,10 @@ export interface FileStatParts {
 interface Copies {
   readonly fewest: number | null;
   readonly health: Health;
+  /** Chunks with 0, 1, 2, ... good replicas. */
+  readonly byGood: readonly number[];
+  /** Chunks with more references than one. */
+  readonly shared: number;
 }
 
 export class FileStats {
@@ -38,7 +42,7 @@ export class FileStats {
     const row = this.inode(inode);
     const extents = state.table('extents').of(inode);
     const chunks = extents.slice(0, MOST_CHUNKS_LISTED).map((extent, index) => this.chunk(index, extent));
-    const { fewest, health } = this.copiesOf(row, this.parts.repair.planNodes(), Number.POSITIVE_INFINITY);
+    const { fewest, health, byGood, shared } = this.copiesOf(row, this.parts.repair.planNodes(), Number.POSITIVE_INFINITY);
     return {
       schema: 1,
       path: pathOf(inode) ?? '(no name)',
@@ -55,6 +59,8 @@ export class FileStats {
       health,
       isReadable: fewest === null || fewest > 0,
       chunkCount: extents.length,
+      byGoodReplicas: byGood,
+      sharedChunks: shared,
       chunks,
     };
   }
@@ -110,25 +116,32 @@ export class FileStats {
   }
 
   copiesOf(row: InodeRow, nodes: PlanNodes, most: number): Copies {
-    if (row.kind !== 'file') return { fewest: null, health: 'HEALTHY' };
+    if (row.kind !== 'file') return { fewest: null, health: 'HEALTHY', byGood: [], shared: 0 };
     const { state } = this.parts.context;
     const copies = this.wished(row);
     const extents = state.table('extents').of(row.inode);
     const shownOf = new Map<readonly number[], number>();
     let fewest: number | null = null;
     const found = new Map<number, number>();
+    let shared = 0;
     for (let at = 0; at < extents.length && at < most; at++) {
       const chunk = state.get('chunks', extents[at]?.chunk ?? '');
       let shown = 0;
       if (chunk) {
         const known = shownOf.get(chunk.replicas);
+        if (chunk.refs > 1) shared++;
         shown = known ?? shownCopies(judge(chunk.replicas, copies, nodes));
         if (known === undefined) shownOf.set(chunk.replicas, shown);
       }
       found.set(shown, (found.get(shown) ?? 0) + 1);
       if (fewest === null || shown < fewest) fewest = shown;
     }
-    return { fewest, health: wordFor(countCopies([...found].map(([shown, count]) => ({ shown, copies, count })))) };
+    return {
+      fewest,
+      health: wordFor(countCopies([...found].map(([shown, count]) => ({ shown, copies, count })))),
+      byGood: Array.from({ length: Math.max(-1, ...found.keys()) + 1 }, (_, good) => found.get(good) ?? 0),
+      shared,
+    };
   }
 
   /** In plain sentences: is the file as it should be, and if not, why not. @throws {HoldfastError} ENOENT */

@@ -189,6 +189,10 @@ export interface FileStat {
   readonly health: Health;
   readonly isReadable: boolean;
   readonly chunkCount: number;
+  /** Of the whole file, however few chunks are listed: chunks with 0, 1, 2, ... good replicas. */
+  readonly byGoodReplicas: readonly number[];
+  /** Chunks that other places use as well. */
+  readonly sharedChunks: number;
   readonly chunks: readonly FileChunk[];
 }
 export interface DirectoryRow {

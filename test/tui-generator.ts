@@ -284,12 +284,23 @@ export class TuiGenerator {
       health: this.nodes.some((one) => one.state === 'down') ? 'DEGRADED' : 'HEALTHY',
       isReadable: true,
       chunkCount: this.chunkCount,
+      byGoodReplicas: this.byGoodReplicas(),
+      sharedChunks: Math.ceil(this.chunkCount / 50),
       history: [{ sequence: 1, atMs: WALL_MS, level: 'info', kind: 'file.written', text: `/big-file written: ${this.chunkCount} chunks` }],
     };
   }
   /** Chunk i lies on nodes i, i+1, i+2 (around). */
   holdersOf(index: number): string[] {
     return Array.from({ length: this.copies }, (_, copy) => this.nodes[(index + copy) % this.nodes.length]!.name);
+  }
+  private byGoodReplicas(): number[] {
+    const away = new Set(this.nodes.filter((one) => one.state === 'down').map((one) => one.name));
+    const byGood: number[] = Array.from({ length: this.copies + 1 }, () => 0);
+    for (let index = 0; index < this.chunkCount; index += 1) {
+      const good = away.size === 0 ? this.copies : this.holdersOf(index).filter((name) => !away.has(name)).length;
+      byGood[good] = (byGood[good] ?? 0) + 1;
+    }
+    return byGood;
   }
   private chunkRows(request: Extract<WatchRequest, { topic: 'file' }>): KeyedRow[] {
     const from = request.offset ?? 0;

@@ -130,6 +130,8 @@ export const sampleFileHead = (chunkCount: number, more: Record<string, unknown>
   health: 'DEGRADED',
   isReadable: true,
   chunkCount,
+  byGoodReplicas: [0, 0, 0, chunkCount],
+  sharedChunks: 0,
   history: [],
   ...more,
 });

@@ -99,6 +99,12 @@ export class TuiTerminal {
     return { isAlternate: alternate === '1', isCursorShown: cursor === '1' };
   }
 
+  /** Settings of the terminal as stty tells them ("icanon", "-echo", ...). */
+  get settings(): readonly string[] {
+    const device = this.tmux('display-message', '-p', '#{pane_tty}').trim();
+    return execFileSync('stty', ['-a', '-F', device], { encoding: 'utf8' }).split(/[\s;]+/);
+  }
+
   /** Pid of the running program. */
   get pid(): number {
     const shell = this.tmux('display-message', '-p', '#{pane_pid}').trim();

@@ -194,6 +194,15 @@ describe.skipIf(tmuxMissing)('the screen in a terminal', () => {
     expect(terminal.flags).toEqual({ isAlternate: false, isCursorShown: true });
   });
 
+  it('gives the terminal back even after kill -9', async () => {
+    const terminal = await open();
+    expect(terminal.settings).toContain('-icanon');
+    process.kill(terminal.pid, 'SIGKILL');
+    await expect.poll(() => terminal.flags, { timeout: 20_000 }).toEqual({ isAlternate: false, isCursorShown: true });
+    await expect.poll(() => terminal.settings, { timeout: 20_000 }).toEqual(expect.arrayContaining(['icanon', 'echo', 'opost']));
+    expect(terminal.capture()).toContain('BEFORE');
+  });
+
   it('gives the terminal back after a crash and tells the error', async () => {
     const crash = "data:text/javascript,process.on('SIGUSR2',()=>{madeUpCrash()})";
     const terminal = await open({ environment: { NODE_OPTIONS: `--import=${crash}` } });

@@ -73,6 +73,7 @@ export function repair(state: State): Proposal {
   return {
     action: call('repairNow', {}, 'repair'),
     confirmation: yes(`starts copying ${plural(chunks, 'chunk')} now, without waiting for nodes to come back`),
+    ...(clusterHead(state)?.health === 'HEALTHY' ? { refusal: 'every chunk has its copies: there is nothing to repair' } : {}),
   };
 }
 export const repairSpeed = (speed: RepairSpeed): Proposal => ({

@@ -112,8 +112,12 @@ export class AdminSource {
     this.subscribe();
   }
 
-  /** Every view from its snapshot again. */
+  /** Every view from its snapshot again; while the coordinator is away, a try to reach it now. */
   refresh(): void {
+    if (this.connection && !this.connection.isConnected) {
+      this.connection.redial();
+      return;
+    }
     for (const watch of this.watches.values()) watch.stop();
     this.watches.clear();
     this.subscribe();

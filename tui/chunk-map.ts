@@ -37,6 +37,8 @@ export interface FileSummary {
   /** Chunks that other places use too. */
   readonly shared: number;
   readonly copying: number;
+  /** Every state any of its replicas is in. */
+  readonly states: ReadonlySet<ReplicaHealth>;
 }
 /** One pass over the chunks, done once per change and not once per frame. */
 export const summarise = memo((topic: Topic): FileSummary => {
@@ -44,12 +46,14 @@ export const summarise = memo((topic: Topic): FileSummary => {
   const byGood: number[] = [];
   let shared = 0;
   let copying = 0;
+  const states = new Set<ReplicaHealth>();
   for (const one of topic.rows.values()) {
     const chunk = one as unknown as FileChunk;
     let good = 0;
     for (const replica of chunk.replicas) {
       const usable = isGood(replica.state) ? 1 : 0;
       good += usable;
+      states.add(replica.state);
       if (replica.state === 'copying') copying += 1;
       goodByNode.set(replica.name, (goodByNode.get(replica.name) ?? 0) + usable);
     }
@@ -63,6 +67,7 @@ export const summarise = memo((topic: Topic): FileSummary => {
     byGood: Array.from(byGood, (value) => value ?? 0),
     shared,
     copying,
+    states,
   };
 });
 

@@ -1,5 +1,5 @@
 /** Rows of styled text and the few shapes made of them: panels, tables, bars, sparklines. All pure; every row made here has the width asked for. */
-import { padEnd, truncate, widthOf } from './text.js';
+import { dropColumns, padEnd, truncate, widthOf } from './text.js';
 import { type ColorMode, codesOf, type Glyphs, type Style } from './theme.js';
 
 export interface Span {
@@ -13,8 +13,8 @@ export const row = (...parts: (Span | string)[]): Row => parts.map((part) => (ty
 export const rowWidth = (spans: Row): number => spans.reduce((sum, one) => sum + widthOf(one.text), 0);
 export const rowText = (spans: Row): string => spans.map((one) => one.text).join('');
 
-/** Exactly `columns` wide: cut (marked "~") or filled with blanks. */
-export function sized(spans: Row, columns: number): Row {
+/** Exactly `columns` wide: cut (marked with `mark`) or filled with blanks. */
+export function sized(spans: Row, columns: number, mark: '~' | '' = '~'): Row {
   const out: Span[] = [];
   let left = columns;
   for (const one of spans) {
@@ -25,12 +25,25 @@ export function sized(spans: Row, columns: number): Row {
       left -= width;
       continue;
     }
-    const text = padEnd(truncate(one.text, left), left);
+    const text = padEnd(truncate(one.text, left, mark), left);
     out.push({ text, style: one.style });
     left = 0;
   }
   if (left > 0) out.push(span(' '.repeat(left)));
   return out;
+}
+
+/** What stands in the columns `from` to `to` of a row; half a wide character becomes a blank. */
+export function afterColumn(spans: Row, from: number, to: number): Row {
+  const out: Span[] = [];
+  let at = 0;
+  for (const one of spans) {
+    const width = widthOf(one.text);
+    if (at >= from) out.push(one);
+    else if (at + width > from) out.push({ text: dropColumns(one.text, from - at), style: one.style });
+    at += width;
+  }
+  return sized(out, Math.max(0, to - from), '');
 }
 
 /** One style over the whole row: selection, staleness. */

@@ -21,6 +21,9 @@ export function rate(bytesPerS: number | null | undefined): string {
   return bytesPerS < 1 ? '0' : `${bytes(bytesPerS)}/s`;
 }
 
+/** Bytes a second for a column whose heading says "/s". */
+export const rateCell = (bytesPerS: number): string => (bytesPerS < 1 ? '0' : bytes(bytesPerS));
+
 /** "0.4s", "48s", "2m05s", "3h12m", "5d4h". */
 export function duration(ms: number | null | undefined): string {
   if (ms === null || ms === undefined || !Number.isFinite(ms)) return '-';
@@ -71,6 +74,10 @@ export function moment(atMs: number, wallMs: number): string {
   const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
   return `${two(at.getDate())} ${months[at.getMonth()]} ${two(at.getHours())}:${two(at.getMinutes())}`;
 }
+
+/** Columns that times of these need: fewer while all are of today. */
+export const momentWidth = (atMs: readonly number[], wallMs: number): number =>
+  Math.max(8, ...atMs.map((one) => moment(one, wallMs).length));
 
 /** 0.1234 as "12%"; 100% only when it is all, 0% only when it is nothing. */
 export function percent(part: number, whole: number): string {

@@ -1,6 +1,6 @@
 /** The whole screen as rows: header, health, tabs, body, result line, keys. Exactly `rows` rows of `columns` columns, always. */
 import { volumeOf } from './actions.js';
-import { block, panel, type Row, restyle, row, rowWidth, sized, span } from './draw.js';
+import { afterColumn, block, panel, type Row, restyle, row, rowWidth, sized, span } from './draw.js';
 import { age, clock, duration } from './format.js';
 import { footerText } from './keys.js';
 import { layoutOf, SCREENS, type State } from './model.js';
@@ -12,7 +12,7 @@ import { drawHelp } from './screens/help.js';
 import { drawJobs } from './screens/jobs.js';
 import { drawNodes } from './screens/nodes.js';
 import { drawOverview } from './screens/overview.js';
-import { escapeControl, truncateMiddle, widthOf } from './text.js';
+import { escapeControl, padEnd, truncateMiddle, widthOf, wrapWords } from './text.js';
 import { clusterHead, fileOf } from './topics.js';
 import { healthRow } from './words.js';
 
@@ -70,19 +70,18 @@ function statusRow(state: State): Row {
     return row(span(' :', 'bold'), `${escapeControl(overlay.text)}_`, span('   tab completes, enter does it, esc closes', 'dim'));
   if (overlay.kind === 'prompt') return row(span(` ${overlay.question}: `, 'bold'), `${escapeControl(overlay.text)}_`);
   if (flash)
-    return row(span(flash.level === 'ok' ? ' done: ' : ' !! ', flash.level === 'ok' ? 'ok' : 'badge-bad'), ` ${escapeControl(flash.text)}`);
+    return flash.level === 'note'
+      ? row(` ${escapeControl(flash.text)}`)
+      : row(span(flash.level === 'ok' ? ' done: ' : ' !! ', flash.level === 'ok' ? 'ok' : 'badge-bad'), ` ${escapeControl(flash.text)}`);
   if (busy.length > 0) return row(span(` doing: ${busy.map(escapeControl).join(', ')} ...`, 'accent'));
   return row();
 }
 
 function footer(state: State, columns: number): Row {
   const scope = state.screen === 'files' && state.files.file ? 'file' : state.screen;
-  return ends(row(` ${footerText(scope, state.options.readOnly)}`), row(span(`${duration(state.refreshMs)} `, 'dim')), columns).map(
-    (one) => ({
-      ...one,
-      style: 'dim' as const,
-    }),
-  );
+  const rate = ` ${duration(state.refreshMs)} `;
+  const keys = footerText(scope, state.options.readOnly, columns - 1 - rate.length);
+  return restyle(ends(row(` ${keys}`), row(rate), columns), 'dim');
 }
 
 /** A box over the middle of a body. */
@@ -92,22 +91,8 @@ function overlaid(body: readonly Row[], box: readonly Row[], columns: number): R
   const left = Math.max(0, Math.floor((columns - boxWidth) / 2));
   return body.map((one, y) => {
     const inside = box[y - top];
-    return inside ? [span(' '.repeat(left)), ...inside, span(' '.repeat(Math.max(0, columns - left - boxWidth)))] : one;
+    return inside ? [...sized(one, left, ''), ...inside, ...afterColumn(one, left + boxWidth, columns)] : one;
   });
-}
-
-/** Words in lines of at most `columns`. */
-export function wrapWords(text: string, columns: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && widthOf(line) + 1 + widthOf(word) > columns) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  if (line !== '') lines.push(line);
-  return lines;
 }
 
 function confirmBox(state: State, columns: number): Row[] {
@@ -133,12 +118,14 @@ function paletteBox(state: State, columns: number, height: number): Row[] {
   const lines = suggestions(state, overlay.text);
   const page = Math.max(1, Math.min(12, height - 4));
   const first = Math.max(0, Math.min(overlay.index - Math.floor(page / 2), lines.length - page));
+  const nameWidth = Math.min(24, Math.max(8, ...lines.map((one) => widthOf(one.line)))) + 1;
   const rows = lines.slice(first, first + page).map((one, index) => {
-    const content = row(` ${one.line.padEnd(18)} `, span(one.help, 'dim'));
+    const content = row(` ${padEnd(escapeControl(one.line), nameWidth)} `, span(one.help, 'dim'));
     return first + index === overlay.index ? restyle(sized(content, width - 4), 'select') : content;
   });
   if (lines.length === 0) rows.push(row(span(' no such command', 'dim')));
-  return panel('Command', rows, width, rows.length + 2, { glyphs: state.options.glyphs, isFocused: true });
+  const range = lines.length > page ? ` (${first + 1}-${first + rows.length} of ${lines.length}: arrows, or type)` : '';
+  return panel(`Command${range}`, rows, width, rows.length + 2, { glyphs: state.options.glyphs, isFocused: true });
 }
 
 function tooSmall(state: State): Row[] {

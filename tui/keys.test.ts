@@ -50,7 +50,7 @@ describe('the key table', () => {
       .map(rowText)
       .join('\n');
     for (const one of KEYS.filter((entry) => entry.changes)) expect(help).not.toContain(one.help);
-    expect(footerText('nodes', true)).not.toMatch(/[A-Z] [a-z]/);
+    expect(footerText('nodes', true, 100)).not.toMatch(/[A-Z] [a-z]/);
     expect(keysOf('nodes', true).some((one) => one.changes)).toBe(false);
   });
   it('knows which keys change something where', () => {

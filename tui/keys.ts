@@ -37,7 +37,7 @@ export const KEYS: readonly KeyEntry[] = [
   entry('global', 'g home', 'g', 'first', 'to the first'),
   entry('global', 'G end', 'G', 'last', 'to the last (in Events: follow the newest)'),
   entry('global', 'pageup pagedown ctrl-u ctrl-d', 'PgUp PgDn', 'page', 'a page up or down (also ctrl-u, ctrl-d)'),
-  entry('global', 'enter', 'enter', 'open', 'open what is selected', footer),
+  entry('global', 'enter', 'enter', 'open', 'open what is selected'),
   entry('global', 'esc', 'esc', 'back', 'one step back; never quits'),
   entry('global', '/', '/', 'filter', 'filter the list while typing'),
   entry('global', ':', ':', 'command', 'command palette: jump anywhere, do anything by name'),
@@ -47,6 +47,7 @@ export const KEYS: readonly KeyEntry[] = [
   entry('global', '< >', '< >', 'rate', 'repaint for new data every 0.5, 1, 2 or 5 s'),
   entry('global', 'q ctrl-c', 'q', 'quit', 'leave'),
 
+  entry('overview', 'enter', 'enter', 'open', 'to the selected node, job, or what the event is about', footer),
   entry('overview', 'tab shift-tab', 'tab', 'pane', 'next pane: nodes, jobs, events', footer),
   entry('overview', 'S', 'S', 'start', 'start the selected local node (or the coordinator when it is away)', action),
   entry('overview', 'T', 'T', 'stop', 'stop the selected local node', action),
@@ -64,12 +65,15 @@ export const KEYS: readonly KeyEntry[] = [
   entry('nodes', 'B', 'B', 'scrub', 'have this node re-read its chunks', action),
   entry('nodes', 'F', 'F', 'forget', 'remove this node from the cluster for ever', action),
 
+  entry('files', 'enter right l', 'enter', 'open', 'open the folder or the file', footer),
+  entry('files', 'left h backspace', 'left', 'up', 'to the folder above'),
   entry('files', 'o', 'o', 'sort', 'next sort column; again: reverse', footer),
   entry('files', 'V', 'V', 'verify', 'have every copy of this file read now', action),
   entry('files', 'R', 'R', 'repair', 'repair now', action),
   entry('files', 'C', 'C', 'copies', 'how many copies this volume keeps', action),
   entry('files', 'X', 'X', 'delete', 'delete this file', action),
 
+  entry('file', 'left right h l', 'arrows', 'chunk', 'move over the chunks; up and down by a row of the map', footer),
   entry('file', 'n', 'n', 'next problem', 'next chunk below its copies', footer),
   entry('file', '+ -', '+/-', 'zoom', 'fewer or more chunks per cell', footer),
   entry('file', 'm', 'm', 'map mode', 'map shows state, age of the last check, or sharing', footer),
@@ -79,6 +83,7 @@ export const KEYS: readonly KeyEntry[] = [
   entry('file', 'R', 'R', 'repair', 'repair now', action),
   entry('file', 'X', 'X', 'delete', 'delete this file', action),
 
+  entry('events', 'enter', 'enter', 'open', 'to the file, node or job it is about', footer),
   entry('events', 'w', 'w', 'warnings', 'only warnings and errors; again: all', footer),
   entry('events', 'e', 'e', 'errors', 'only errors; again: all', footer),
 
@@ -93,11 +98,16 @@ export const KEYS: readonly KeyEntry[] = [
 export const keysOf = (scope: KeyScope, readOnly: boolean): readonly KeyEntry[] =>
   KEYS.filter((one) => one.scope === scope && !(readOnly && one.changes));
 
-/** "enter open  tab pane  S start ..." */
-export function footerText(scope: KeyScope, readOnly: boolean): string {
-  const own = keysOf(scope, readOnly).filter((one) => one.inFooter);
-  const shared = keysOf('global', readOnly).filter((one) => one.inFooter);
-  return [...shared.slice(0, 1), ...own, ...shared.slice(1)].map((one) => `${one.label} ${one.short}`).join('  ');
+/** "enter open  tab pane  S start ...": as many whole entries as fit, and where the others are when some do not. */
+export function footerText(scope: KeyScope, readOnly: boolean, columns: number): string {
+  const entries = keysOf(scope, readOnly)
+    .filter((one) => one.inFooter)
+    .map((one) => `${one.label} ${one.short}`);
+  const all = entries.join('  ');
+  if (all.length <= columns) return all;
+  const more = '? more';
+  while (entries.length > 0 && [...entries, more].join('  ').length > columns) entries.pop();
+  return [...entries, more].join('  ');
 }
 
 /** True when the key changes something there: what --read-only refuses. */

@@ -113,7 +113,8 @@ export type Overlay =
   | { readonly kind: 'confirm'; readonly action: Action; readonly confirmation: Confirmation; readonly text: string };
 
 export interface Flash {
-  readonly level: 'ok' | 'bad';
+  /** An action succeeded, something failed or was refused, or only a word about the screen itself. */
+  readonly level: 'ok' | 'bad' | 'note';
   readonly text: string;
   /** Monotonic; failures stay until a key (null). */
   readonly untilMs: number | null;

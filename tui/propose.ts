@@ -3,10 +3,10 @@ import type { Proposal } from './actions.js';
 import { type Flash, only, type State, type Step } from './model.js';
 
 const FLASH_MS = 6000;
-/** A result line: what went well fades after a while, what failed stays until a key. */
+/** A result line: what failed stays until a key, everything else fades after a while. */
 export const flash = (state: State, level: Flash['level'], text: string): State => ({
   ...state,
-  flash: { level, text, untilMs: level === 'ok' ? state.nowMs + FLASH_MS : null },
+  flash: { level, text, untilMs: level === 'bad' ? null : state.nowMs + FLASH_MS },
 });
 
 export function propose(state: State, proposal: Proposal): Step {

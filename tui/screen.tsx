@@ -12,6 +12,7 @@ import { type Action, type Effect, initialState, type State } from './model.js';
 import type { TuiOptions } from './options.js';
 import { Store } from './store.js';
 import { Terminal } from './terminal.js';
+import { guardTerminal, type TerminalGuard } from './terminal-guard.js';
 import { ASCII_GLYPHS, colorModeOf, isUtf8, UTF8_GLYPHS } from './theme.js';
 import { wantedWatches } from './topics.js';
 
@@ -125,7 +126,11 @@ export async function runScreen(options: TuiOptions): Promise<number> {
   };
 
   // Every way out gives the terminal back. `exit` also covers process.exit by others; LEAVE is written synchronously to a terminal.
-  const giveBack = (): void => terminal.leave();
+  let guard: TerminalGuard | undefined;
+  const giveBack = (): void => {
+    terminal.leave();
+    guard?.dismiss();
+  };
   const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
   const onSignal = (signal: NodeJS.Signals): void => finish(128 + ({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 }[signal as 'SIGINT'] ?? 0));
   let crash: unknown;
@@ -144,6 +149,7 @@ export async function runScreen(options: TuiOptions): Promise<number> {
   process.on('uncaughtException', onCrash);
   process.on('unhandledRejection', onCrash);
 
+  guard = guardTerminal(process.stdin);
   terminal.enter();
   const app = render(<App store={store} />, {
     stdout: terminal.sink as unknown as NodeJS.WriteStream,
@@ -175,6 +181,7 @@ export async function runScreen(options: TuiOptions): Promise<number> {
   process.off('uncaughtException', onCrash);
   process.off('unhandledRejection', onCrash);
   process.off('exit', giveBack);
+  guard.dismiss();
   process.stdin.pause();
   if (crash !== undefined)
     process.stderr.write(`holdfast tui ended by an error: ${crash instanceof Error ? crash.stack : String(crash)}\n`);

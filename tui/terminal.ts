@@ -3,7 +3,8 @@ import { EventEmitter } from 'node:events';
 import { FrameWriter } from './frame-writer.js';
 
 const ENTER = '\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H';
-const LEAVE = '\x1b[?2026l\x1b[0m\x1b[?25h\x1b[?1049l';
+/** Ends what ENTER began, from whatever state. */
+export const LEAVE = '\x1b[?2026l\x1b[0m\x1b[?25h\x1b[?1049l';
 
 export interface TerminalStream {
   readonly columns: number | undefined;

@@ -53,11 +53,17 @@ function takeEnd(text: string, columns: number): string {
   return taken;
 }
 
-/** At most `columns` columns, the end cut off and marked with "~". */
-export function truncate(text: string, columns: number): string {
+/** At most `columns` columns, the end cut off and marked with "~" (or not at all). */
+export function truncate(text: string, columns: number, mark: '~' | '' = '~'): string {
   if (columns <= 0) return '';
   if (widthOf(text) <= columns) return text;
-  return `${take(text, columns - 1)}~`;
+  return `${take(text, columns - mark.length)}${mark}`;
+}
+
+/** Without its first `columns` columns; half a wide character becomes a blank. */
+export function dropColumns(text: string, columns: number): string {
+  const rest = takeEnd(text, widthOf(text) - columns);
+  return ' '.repeat(Math.max(0, widthOf(text) - columns - widthOf(rest))) + rest;
 }
 
 /** At most `columns` columns, cut in the middle: for paths and names, whose ends tell most. */
@@ -79,4 +85,18 @@ export function padEnd(text: string, columns: number): string {
 export function padStart(text: string, columns: number): string {
   const short = truncate(text, columns);
   return ' '.repeat(Math.max(0, columns - widthOf(short))) + short;
+}
+
+/** Words in lines of at most `columns`. */
+export function wrapWords(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && widthOf(line) + 1 + widthOf(word) > columns) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  if (line !== '') lines.push(line);
+  return lines;
 }

@@ -112,8 +112,8 @@ function overlayKey(state: State, key: string): Step {
     case 'confirm': {
       const { action, confirmation } = overlay;
       const run: Step = { state: close, effects: [{ kind: 'run', action }] };
-      if (key === 'esc' || key === 'ctrl-c') return only(flash(close, 'ok', `${action.label}: not done`));
-      if (confirmation.level !== 'type') return key === 'y' || key === 'Y' ? run : only(flash(close, 'ok', `${action.label}: not done`));
+      if (key === 'esc' || key === 'ctrl-c') return only(flash(close, 'note', `${action.label}: not done`));
+      if (confirmation.level !== 'type') return key === 'y' || key === 'Y' ? run : only(flash(close, 'note', `${action.label}: not done`));
       if (key === 'enter') {
         if (overlay.text === confirmation.word) return run;
         return only(flash(close, 'bad', `${action.label}: not done: "${escapeControl(overlay.text)}" is not "${confirmation.word}"`));
@@ -147,7 +147,7 @@ function globalKey(state: State, key: string): Step {
       return only(state.screen === 'overview' ? state : { ...state, screen: 'overview' });
     case '/': {
       const before = filterOf(state);
-      if (before === null) return only(flash(state, 'ok', 'nothing to filter here: 2 Nodes, 3 Files and 4 Events have lists'));
+      if (before === null) return only(flash(state, 'note', 'nothing to filter here: 2 Nodes, 3 Files and 4 Events have lists'));
       return only({ ...state, overlay: { kind: 'filter', text: before, before } });
     }
     case ':':
@@ -162,7 +162,7 @@ function globalKey(state: State, key: string): Step {
     case '>': {
       const at = REFRESH_RATES_MS.indexOf(state.refreshMs) + (key === '>' ? 1 : -1);
       const refreshMs = REFRESH_RATES_MS[Math.max(0, Math.min(REFRESH_RATES_MS.length - 1, at))]!;
-      return only(flash({ ...state, refreshMs }, 'ok', `shows new data every ${duration(refreshMs)}`));
+      return only(flash({ ...state, refreshMs }, 'note', `shows new data every ${duration(refreshMs)}`));
     }
     case 'q':
       return { state, effects: [{ kind: 'quit' }] };
@@ -206,7 +206,9 @@ function onMessage(state: State, message: Message): Step {
     case 'link': {
       const next = { ...state, link: message.link };
       if (message.link.kind === 'live' && state.link.kind === 'offline' && state.topics.overview) {
-        return only(flash(next, 'ok', `connected again after ${duration(state.nowMs - state.link.sinceMs)}; everything is asked for anew`));
+        return only(
+          flash(next, 'note', `connected again after ${duration(state.nowMs - state.link.sinceMs)}; everything is asked for anew`),
+        );
       }
       return only(next);
     }

@@ -2,9 +2,9 @@
 import type { ClusterEvent, JobStatus } from '../protocol/admin-calls.js';
 import type { Health } from '../protocol/entities.js';
 import { type Row, row, type Span, span } from './draw.js';
-import { age, bytes, moment, plural, rate } from './format.js';
+import { age, bytes, moment, momentWidth, plural, rate } from './format.js';
 import type { State } from './model.js';
-import { escapeControl, padEnd } from './text.js';
+import { escapeControl, padEnd, widthOf, wrapWords } from './text.js';
 import type { Style } from './theme.js';
 import { clusterHead, type DatedNode } from './topics.js';
 
@@ -42,6 +42,11 @@ export function nodeState(state: State, node: DatedNode): Span {
       return span('removed', 'dim');
   }
 }
+/** Nothing was heard of it lately: its rates are not known. */
+export const isSilent = (node: DatedNode): boolean => node.state === 'down' || node.state === 'suspect';
+/** Columns for the names of these nodes. */
+export const nameWidth = (nodes: readonly DatedNode[], least: number, most: number): number =>
+  Math.max(least, Math.min(most, Math.max(0, ...nodes.map((one) => widthOf(escapeControl(one.name))))));
 export const NODE_TROUBLE: Record<DatedNode['state'], number> = { down: 0, suspect: 1, draining: 2, up: 3, removed: 4 };
 
 /** The nodes that hold the cluster up, worst first, in words: "4 up (1 draining), 1 down". */
@@ -59,10 +64,28 @@ const LEVELS: Record<ClusterEvent['level'], { word: string; style: Style }> = {
   warn: { word: 'WARN', style: 'warn' },
   error: { word: 'ERR ', style: 'bad' },
 };
-/** "12:03:53  WARN  n3 missed 3 heartbeats" */
-export function eventRow(state: State, event: ClusterEvent): Row {
-  const { word, style } = LEVELS[event.level] ?? LEVELS.info;
-  return row(padEnd(moment(event.atMs, state.wallMs), 13), span(word, style), `  ${escapeControl(event.text)}`);
+/** "12:03:53  WARN  n3 missed 3 heartbeats", one row an event. */
+export function eventRows(state: State, events: readonly ClusterEvent[]): Row[] {
+  const width = timeColumn(state, events);
+  return events.map((event) => {
+    const { word, style } = LEVELS[event.level] ?? LEVELS.info;
+    return row(padEnd(moment(event.atMs, state.wallMs), width), span(word, style), `  ${escapeControl(event.text)}`);
+  });
+}
+const timeColumn = (state: State, events: readonly ClusterEvent[]): number =>
+  2 +
+  momentWidth(
+    events.map((one) => one.atMs),
+    state.wallMs,
+  );
+
+/** The same for narrow places: texts go on in the next row. */
+export function wrappedEventRows(state: State, events: readonly ClusterEvent[], columns: number): Row[] {
+  const indent = timeColumn(state, events) + 6;
+  return eventRows(state, events).flatMap((one, index) => {
+    const [first = '', ...more] = wrapWords(escapeControl(events[index]?.text ?? ''), Math.max(10, columns - indent));
+    return [[...one.slice(0, 2), span(`  ${first}`)], ...more.map((line) => row(' '.repeat(indent) + line))];
+  });
 }
 
 export const isBytesJob = (job: JobStatus): boolean => job.totalBytes > 0;

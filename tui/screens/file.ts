@@ -5,6 +5,7 @@ import {
   CELLS,
   copiesRow,
   cursorRow,
+  type FileSummary,
   firstVisible,
   goodReplicas,
   isGood,
@@ -20,46 +21,26 @@ import { age, bytes, count, plural } from '../format.js';
 import { FILE_WINDOW_CHUNKS, type FileViewState, layoutOf, MAP_MODES, only, type State, type Step, type Topic } from '../model.js';
 import { flash, propose } from '../propose.js';
 import { escapeControl, padEnd, padStart, truncateMiddle } from '../text.js';
-import { chunkAt, fileOf, nodesOf } from '../topics.js';
-import { eventRow, healthWord } from '../words.js';
+import { chunkAt, type FileHead, fileOf, nodesOf } from '../topics.js';
+import { eventRows, healthWord, nameWidth } from '../words.js';
 
-/** Columns before the first cell and after the last one. */
-const LABEL = 12;
+/** Columns after the last cell. */
 const TAIL = 8;
 const CHUNK_PANEL = 38;
 const MODE_WORDS = { state: 'state', age: 'last check', shared: 'uses' } as const;
 
 interface Shape {
+  readonly layout: 'full' | 'medium' | 'small';
+  /** Columns for the name and the state of a node. */
+  readonly label: number;
   readonly mapWidth: number;
   readonly cells: number;
-  readonly mapHeight: number;
-  readonly chunkHeight: number;
-  readonly historyHeight: number;
-  readonly isBeside: boolean;
 }
-function shapeOf(state: State, columns: number, height: number): Shape {
+function shapeOf(state: State, columns: number): Shape {
   const layout = layoutOf(state.columns, state.rows);
-  if (layout === 'full') {
-    const historyHeight = Math.max(4, Math.min(8, Math.floor(height / 4)));
-    const mapWidth = columns - CHUNK_PANEL;
-    return {
-      mapWidth,
-      cells: mapWidth - 4 - LABEL - TAIL,
-      mapHeight: height - historyHeight,
-      chunkHeight: height - historyHeight,
-      historyHeight,
-      isBeside: true,
-    };
-  }
-  const chunkHeight = layout === 'medium' ? 6 : 4;
-  return {
-    mapWidth: columns,
-    cells: columns - 4 - LABEL - TAIL,
-    mapHeight: height - chunkHeight,
-    chunkHeight,
-    historyHeight: 0,
-    isBeside: false,
-  };
+  const mapWidth = layout === 'full' ? columns - CHUNK_PANEL : columns;
+  const label = nameWidth(nodesOf(state), 5, layout === 'small' ? 6 : 12) + 7;
+  return { layout: layout === 'full' || layout === 'medium' ? layout : 'small', label, mapWidth, cells: mapWidth - 4 - label - TAIL };
 }
 
 function viewOf(state: State, file: FileViewState, topic: Topic, chunkCount: number, copies: number, cells: number): MapView {
@@ -77,12 +58,44 @@ function viewOf(state: State, file: FileViewState, topic: Topic, chunkCount: num
 
 const SHORT_STATE = { up: 'up', suspect: '?', down: 'DOWN', draining: 'drain', removed: 'gone' } as const;
 
-function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView, shape: Shape, health: Row): Row[] {
+type FileData = NonNullable<ReturnType<typeof fileOf>>;
+
+/** Rows of the map besides those of nodes: 8 with everything, fewer where room is short. */
+const FIXED_ROWS = { full: 8, medium: 6, small: 4 } as const;
+
+/** What the signs mean: all of them, or in one row those that are on screen. */
+function legendRows(view: MapView, summary: FileSummary | null, isShort: boolean): Row[] {
+  const rowOf = (parts: readonly (typeof CELLS)[keyof typeof CELLS][]): Row =>
+    row(...parts.flatMap((one) => [span(one.sign, one.style), span(` ${one.words}  `, 'dim')]));
+  if (view.mode === 'age') return [row(span('checked: h hours, d days, w weeks, M older, - never', 'dim'))];
+  if (view.mode === 'shared') return [row(span('digits: how many places use the chunk', 'dim'))];
+  if (isShort) return [rowOf(LEGEND.filter((one) => one === 'none' || summary?.states.has(one)).map((one) => CELLS[one]))];
+  const half = Math.ceil(LEGEND.length / 2);
+  return [LEGEND.slice(0, half), LEGEND.slice(half)].map((part) => rowOf(part.map((one) => CELLS[one])));
+}
+const LEGEND = ['good', 'unchecked', 'copying', 'suspect', 'down', 'missing', 'corrupt', 'none'] as const;
+
+/** Chunks by how safe they are, of the whole file: the coordinator counts also those that are not loaded here. */
+function totalsRow(head: FileHead, copies: number): Row {
+  const { byGoodReplicas } = head;
+  const at = (good: number): number => byGoodReplicas[good] ?? 0;
+  const below = byGoodReplicas.slice(0, copies).reduce((sum, value) => sum + value, 0);
+  const endangered = copies > 1 ? at(1) : 0;
+  return row(
+    span('chunks  ', 'dim'),
+    `${count(head.chunkCount - below)} ok, ${count(below - at(0) - endangered)} under, `,
+    span(`${count(endangered)} on one copy, `, endangered > 0 ? 'bad' : 'plain'),
+    span(`${count(at(0))} lost`, at(0) > 0 ? 'badge-bad' : 'plain'),
+  );
+}
+
+function mapPanel(state: State, file: FileViewState, data: FileData, view: MapView, shape: Shape, height: number): Row[] {
+  const { head, topic } = data;
+  const { layout } = shape;
   const summary = summarise(topic);
   const states = new Map(nodesOf(state).map((one) => [one.name, one.state]));
   const nodes = nodesInView(view, summary?.nodes ?? []);
-  const fixed = 9;
-  const room = Math.max(1, shape.mapHeight - 2 - fixed);
+  const room = Math.max(1, height - 2 - FIXED_ROWS[layout]);
   let first = Math.min(file.nodeTop, Math.max(0, nodes.length - room));
   // With more nodes than rows, those of the chunk under the cursor are in view.
   const holders = new Set(chunkAt(topic, view.cursor)?.replicas.map((one) => one.name));
@@ -97,17 +110,25 @@ function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView
     );
   const shown = nodes.slice(first, first + room);
   const lastChunk = Math.min(view.chunkCount, firstVisible(view) + view.columns * view.zoom);
-  const label = (text: string): string => padEnd(text, LABEL);
+  const cells = Math.min(view.columns, Math.max(1, Math.ceil((lastChunk - firstVisible(view)) / view.zoom)));
+  const label = (text: string): string => padEnd(text, shape.label);
+  const word = healthWord(head.health);
+  const readable = `  readable now: ${head.isReadable ? 'yes' : 'NO'} | ${bytes(head.sizeBytes)}, goal ${copiesWords(head.copies)}`;
+  const ruler: Row = [
+    span(label('chunk'), 'dim'),
+    ...sized(row(span(rulerRow(view), 'dim')), cells, ''),
+    span(padStart(cells < 10 ? '' : 'good', TAIL), 'dim'),
+  ];
   const body: Row[] = [
-    health,
-    row(span(label('chunk'), 'dim'), span(rulerRow(view), 'dim')),
+    ...(layout === 'small' ? [] : [row(word, readable)]),
+    ruler,
     row(label('copies'), ...copiesRow(view)),
     ...shown.map((name) => {
       const at = states.get(name);
       const style = at === 'down' ? 'bad' : at === undefined || at === 'up' ? 'plain' : 'warn';
       return [
-        span(padEnd(`${truncateMiddle(escapeControl(name), 6)} ${at ? SHORT_STATE[at] : ''}`, LABEL), style),
-        ...sized(nodeRow(view, name), Math.min(view.columns, Math.max(1, Math.ceil((lastChunk - firstVisible(view)) / view.zoom)))),
+        span(label(`${padEnd(truncateMiddle(escapeControl(name), shape.label - 7), shape.label - 7)} ${at ? SHORT_STATE[at] : ''}`), style),
+        ...sized(nodeRow(view, name), cells),
         span(padStart(count(summary?.goodByNode.get(name) ?? 0), TAIL), 'dim'),
       ];
     }),
@@ -115,50 +136,43 @@ function mapPanel(state: State, file: FileViewState, topic: Topic, view: MapView
       span(label(nodes.length > shown.length ? `[ ] ${first + 1}-${first + shown.length}/${nodes.length}` : ''), 'dim'),
       span(cursorRow(view), 'bold'),
     ),
+    ...legendRows(view, summary, layout !== 'full'),
   ];
-  const legend = (['good', 'unchecked', 'copying', 'suspect', 'down', 'missing', 'corrupt', 'none'] as const).map(
-    (state_) => CELLS[state_],
-  );
-  const half = Math.ceil(legend.length / 2);
-  if (file.mode === 'state') {
-    for (const part of [legend.slice(0, half), legend.slice(half)]) {
-      body.push(row(...part.flatMap((one) => [span(one.sign, one.style), span(` ${one.words}  `, 'dim')])));
-    }
-  } else if (file.mode === 'age') body.push(row(span('checked: h hours, d days, w weeks, M older, - never', 'dim')));
-  else body.push(row(span('digits: how many places use the chunk', 'dim')));
-  const byGood = summary?.byGood ?? [];
-  const below = byGood.slice(0, view.copies).reduce((sum, value) => sum + (value ?? 0), 0);
-  const healthy = (summary?.loaded ?? 0) - below;
-  body.push(
-    row(
-      span('health  ', 'dim'),
-      `${count(healthy)} ok, `,
-      span(`${count(below - (byGood[0] ?? 0) - (view.copies > 1 ? (byGood[1] ?? 0) : 0))} under, `, 'plain'),
-      span(`${count(view.copies > 1 ? (byGood[1] ?? 0) : 0)} on one copy, `, view.copies > 1 && (byGood[1] ?? 0) > 0 ? 'bad' : 'plain'),
-      span(`${count(byGood[0] ?? 0)} lost`, (byGood[0] ?? 0) > 0 ? 'badge-bad' : 'plain'),
-    ),
-    row(
-      span('shared  ', 'dim'),
-      `${plural(summary?.shared ?? 0, 'chunk')} also used elsewhere`,
-      span((summary?.loaded ?? 0) < view.chunkCount ? `   (of ${count(summary?.loaded ?? 0)} chunks loaded)` : '', 'dim'),
-    ),
-  );
+  if (layout !== 'small') body.push(totalsRow(head, view.copies));
+  if (layout === 'full') body.push(row(span('shared  ', 'dim'), `${plural(head.sharedChunks, 'chunk')} also used elsewhere`));
   const range = view.chunkCount > 0 ? `${count(firstVisible(view))}-${count(lastChunk - 1)} of ${count(view.chunkCount)}` : 'none';
   const each = view.zoom === 1 ? '1 per cell' : `${view.zoom} per cell (the worst)`;
-  return panel(`Chunks ${range}, ${each}, ${MODE_WORDS[file.mode]}`, body, shape.mapWidth, shape.mapHeight, {
-    glyphs: state.options.glyphs,
-    isFocused: true,
-  });
+  const title =
+    layout === 'small'
+      ? `${word.text.trim()}: chunks ${range}${view.zoom === 1 ? '' : `, ${view.zoom} per cell`}`
+      : `Chunks ${range}, ${each}, ${MODE_WORDS[file.mode]}`;
+  return panel(title, body, shape.mapWidth, height, { glyphs: state.options.glyphs, isFocused: true });
 }
+
+/** The chunk under the cursor in two lines, where there is no room for a box. */
+function chunkLines(chunk: FileChunk | undefined, index: number, total: number): Row[] {
+  if (!chunk) return [row(span(total === 0 ? ' An empty file: no chunks.' : ` chunk ${index} is being loaded ...`, 'dim'))];
+  const good = goodReplicas(chunk);
+  return [
+    row(span(` Chunk ${count(index)}  `, 'bold'), holdersWords(chunk)),
+    row(
+      span(' readable  ', 'dim'),
+      good > 0 ? `yes, ${count(good)} good ${good === 1 ? 'copy' : 'copies'}` : span('NO: no good copy in reach', 'badge-bad'),
+      span(`   ${bytes(chunk.length)} at ${bytes(chunk.offset)}`, 'dim'),
+    ),
+  ];
+}
+const holdersWords = (chunk: FileChunk): string =>
+  chunk.replicas.map((one) => `${escapeControl(one.name)} ${one.state}`).join(', ') || 'on no node';
+const copiesWords = (copies: number): string => `${count(copies)} ${copies === 1 ? 'copy' : 'copies'}`;
 
 function chunkRows(state: State, chunk: FileChunk | undefined, index: number, total: number, isShort: boolean): Row[] {
   if (!chunk) return [row(span(total === 0 ? 'An empty file: no chunks.' : `chunk ${index} is being loaded ...`, 'dim'))];
   const good = goodReplicas(chunk);
-  const readable = good > 0 ? `yes, ${plural(good, 'good copy').replace('copys', 'copies')}` : 'NO: no good copy in reach';
-  const holders = chunk.replicas.map((one) => `${escapeControl(one.name)} ${one.state}`).join(', ');
+  const readable = good > 0 ? `yes, ${count(good)} good ${good === 1 ? 'copy' : 'copies'}` : 'NO: no good copy in reach';
   if (isShort) {
     return [
-      row(span('on       ', 'dim'), holders || 'no node'),
+      row(span('on       ', 'dim'), holdersWords(chunk)),
       row(
         span('readable ', 'dim'),
         span(readable, good > 0 ? 'plain' : 'badge-bad'),
@@ -204,31 +218,37 @@ export function drawFile(state: State, columns: number, height: number): Row[] {
     );
   }
   const { head, topic } = data;
-  const shape = shapeOf(state, columns, height);
+  const shape = shapeOf(state, columns);
   const view = viewOf(state, file, topic, head.chunkCount, head.copies, shape.cells);
-  const health = row(
-    healthWord(head.health),
-    `  readable now: ${head.isReadable ? 'yes' : 'NO'} | ${bytes(head.sizeBytes)}, goal ${plural(head.copies, 'copy').replace('copys', 'copies')}`,
-  );
-  const map = mapPanel(state, file, topic, view, shape, health);
   const chunk = chunkAt(topic, view.cursor);
   const title = `Chunk ${count(view.cursor)}`;
-  if (!shape.isBeside) {
+  if (shape.layout === 'small') {
     return block(
-      [...map, ...panel(title, chunkRows(state, chunk, view.cursor, head.chunkCount, true), columns, shape.chunkHeight, { glyphs })],
+      [...mapPanel(state, file, data, view, shape, height - 2), ...chunkLines(chunk, view.cursor, head.chunkCount)],
       columns,
       height,
     );
   }
+  if (shape.layout === 'medium') {
+    return block(
+      [
+        ...mapPanel(state, file, data, view, shape, height - 6),
+        ...panel(title, chunkRows(state, chunk, view.cursor, head.chunkCount, true), columns, 6, { glyphs }),
+      ],
+      columns,
+      height,
+    );
+  }
+  // The history gets what the map and the chunk do not need.
+  const beside_ = chunkRows(state, chunk, view.cursor, head.chunkCount, false);
+  const needed = 2 + Math.max(FIXED_ROWS.full + nodesInView(view, summarise(topic)?.nodes ?? []).length, beside_.length, 12);
+  const mapHeight = Math.min(needed, height - 5);
   const history = [...(head.history ?? [])].sort((a, b) => b.sequence - a.sequence);
-  const historyRows = history.length > 0 ? history.map((event) => eventRow(state, event)) : [row(span('nothing noted lately', 'dim'))];
+  const historyRows = history.length > 0 ? eventRows(state, history) : [row(span('nothing noted lately', 'dim'))];
   return block(
     [
-      ...beside(
-        map,
-        panel(title, chunkRows(state, chunk, view.cursor, head.chunkCount, false), CHUNK_PANEL, shape.chunkHeight, { glyphs }),
-      ),
-      ...panel('File history (newest first)', historyRows, columns, shape.historyHeight, { glyphs }),
+      ...beside(mapPanel(state, file, data, view, shape, mapHeight), panel(title, beside_, CHUNK_PANEL, mapHeight, { glyphs })),
+      ...panel('File history (newest first)', historyRows, columns, height - mapHeight, { glyphs }),
     ],
     columns,
     height,
@@ -257,9 +277,14 @@ export function fileKey(state: State, key: string): Step | null {
   if (!file) return null;
   if (key === 'esc' || key === 'backspace') return only({ ...state, files: { ...state.files, file: null } });
   const data = fileOf(state);
-  if (!data) return null;
+  if (!data) {
+    // Keys pressed while the file is still being asked for count: how many chunks there are is known when it is drawn.
+    if (key === 'left' || key === 'h') return withCursor(state, file, Math.max(0, file.cursor - 1));
+    if (key === 'right' || key === 'l') return withCursor(state, file, file.cursor + 1);
+    return null;
+  }
   const { head, topic } = data;
-  const shape = shapeOf(state, state.columns, state.rows - 5);
+  const shape = shapeOf(state, state.columns);
   const last = Math.max(0, head.chunkCount - 1);
   const cells = Math.max(1, shape.cells);
   const go = (cursor: number): Step => withCursor(state, file, Math.max(0, Math.min(last, cursor)));
@@ -306,7 +331,7 @@ export function fileKey(state: State, key: string): Step | null {
       const found = nextProblem((index) => chunkAt(topic, index), file.cursor, first, end, head.copies);
       if (found !== null && (found > file.cursor || !hasOtherWindows)) return go(found);
       if (!hasOtherWindows || head.health === 'HEALTHY') {
-        return only(flash(state, 'ok', `every chunk has its ${plural(head.copies, 'copy').replace('copys', 'copies')}`));
+        return only(flash(state, 'note', `every chunk has its ${copiesWords(head.copies)}`));
       }
       const offset = end >= head.chunkCount ? 0 : end;
       return put({ offset, cursor: offset, wantsProblem: true });
@@ -314,7 +339,7 @@ export function fileKey(state: State, key: string): Step | null {
     case 'c': {
       const chunk = chunkAt(topic, file.cursor);
       if (!chunk) return only(state);
-      return { state: flash(state, 'ok', `chunk ${chunk.id} copied`), effects: [{ kind: 'copy', text: chunk.id }] };
+      return { state: flash(state, 'note', `chunk ${chunk.id} copied`), effects: [{ kind: 'copy', text: chunk.id }] };
     }
     case 'V':
       return propose(state, verify(head.path));

@@ -36,6 +36,9 @@ export function drawHelp(state: State, columns: number, height: number, top: num
   const rows = helpRows(state);
   const page = Math.max(1, height - 2);
   const first = Math.max(0, Math.min(top, rows.length - page));
-  const more = rows.length > page ? `, lines ${first + 1}-${Math.min(rows.length, first + page)} of ${rows.length}` : '';
-  return panel(`Keys${more} - any other key closes`, rows.slice(first), columns, height, { glyphs: state.options.glyphs, isFocused: true });
+  const more =
+    rows.length > page
+      ? ` ${first + 1}-${Math.min(rows.length, first + page)} of ${rows.length}: arrows scroll, other keys close`
+      : ': any key closes';
+  return panel(`Keys${more}`, rows.slice(first), columns, height, { glyphs: state.options.glyphs, isFocused: true });
 }

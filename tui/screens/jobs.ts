@@ -4,7 +4,7 @@ import { cancelJob, nextSpeed, rebalance, repair, repairSpeed, scrub, stopScrub 
 import { bar, block, type Column, panel, type Row, row, scrollTo, span, table } from '../draw.js';
 import { bytes, count, duration, moment, percent } from '../format.js';
 import { moved } from '../list.js';
-import { only, type State, type Step } from '../model.js';
+import { layoutOf, only, type State, type Step } from '../model.js';
 import { flash, propose } from '../propose.js';
 import { escapeControl, padStart } from '../text.js';
 import { clusterHead, isActive, jobsOf } from '../topics.js';
@@ -20,7 +20,8 @@ const selectedIndex = (state: State, jobs: readonly JobStatus[]): number =>
 
 function columnsFor(state: State, columns: number): Column<JobStatus>[] {
   const barWidth = columns >= 100 ? 14 : 8;
-  const taken = 6 + 9 + 9 + (barWidth + 5) + 4 + (columns >= 80 ? 12 + 8 + 2 : 0) + (columns >= 100 ? 4 + 1 : 0);
+  const timeWidth = columns >= 100 ? 12 : 8;
+  const taken = 6 + 9 + 9 + (barWidth + 5) + 4 + (columns >= 80 ? 12 + timeWidth + 2 : 0) + (columns >= 100 ? 4 + 1 : 0);
   const subject = Math.max(8, columns - 4 - 2 - 1 - taken);
   const all: (Column<JobStatus> & { readonly from: number })[] = [
     { from: 0, title: 'JOB', width: 6, cell: (job) => job.job },
@@ -36,28 +37,41 @@ function columnsFor(state: State, columns: number): Column<JobStatus>[] {
     { from: 80, title: 'SPEED', width: 12, align: 'right', cell: (job) => (isActive(job) ? jobSpeed(job) : '') },
     {
       from: 80,
-      title: 'LEFT',
-      width: 8,
+      title: columns >= 100 ? 'LEFT / ENDED' : 'LEFT',
+      width: timeWidth,
       align: 'right',
       cell: (job) =>
-        isActive(job) ? (job.etaMs === null ? '-' : duration(job.etaMs)) : moment(job.endedAtMs ?? job.startedAtMs, state.wallMs),
+        isActive(job)
+          ? job.etaMs === null
+            ? '-'
+            : duration(job.etaMs)
+          : moment(job.endedAtMs ?? job.startedAtMs, state.wallMs).slice(0, timeWidth),
     },
     { from: 100, title: 'ERR', width: 4, align: 'right', cell: (job) => span(count(job.errors), job.errors > 0 ? 'bad' : 'plain') },
   ];
   return all.filter((one) => columns >= one.from);
 }
 
-const DETAIL = 6;
-const listHeight = (height: number): number => Math.max(4, height - DETAIL);
+/** Rows of the box below the list: none without a job, what counts most where room is short. */
+const detailHeight = (state: State, hasJob: boolean): number => (!hasJob ? 0 : layoutOf(state.columns, state.rows) === 'small' ? 4 : 6);
 
 export function drawJobs(state: State, columns: number, height: number): Row[] {
   const jobs = jobsOf(state);
   const { glyphs } = state.options;
-  const list = listHeight(height);
+  const list = height - detailHeight(state, jobs.length > 0);
   const selected = selectedIndex(state, jobs);
   const top = scrollTo(selected, 0, list - 3, jobs.length);
   const rows = table(columnsFor(state, columns), jobs.slice(top, top + list - 3), (_, index) => top + index === selected);
-  if (jobs.length === 0) rows.push(row(span('  No jobs. B scrubs, R repairs, L levels the nodes; drains are started on Nodes.', 'dim')));
+  if (jobs.length === 0) {
+    const words = state.topics.jobs
+      ? [
+          'No jobs: nothing is repaired, drained or re-read.',
+          'B re-reads all chunks, R repairs now, L levels nodes;',
+          'D on the Nodes screen drains one.',
+        ]
+      : ['asking the coordinator ...'];
+    rows.push(...words.map((line) => row(span(`  ${line}`, 'dim'))));
+  }
   const active = jobs.filter(isActive).length;
   const title = `Jobs: ${count(active)} active, ${count(jobs.length - active)} ended, repair speed ${speedOf(state) ?? '-'}`;
   const job = jobs[selected];
@@ -78,10 +92,13 @@ export function drawJobs(state: State, columns: number, height: number): Row[] {
         ),
       ]
     : [];
+  const [chunks = [], time = [], subject = [], errors = []] = detail;
+  const shownDetail =
+    layoutOf(state.columns, state.rows) === 'small' ? [subject, job && job.errors > 0 ? errors : time] : [chunks, time, subject, errors];
   return block(
     [
       ...panel(title, rows, columns, list, { glyphs, isFocused: true }),
-      ...panel(job ? `${job.job} ${job.kind}` : 'Job', detail, columns, height - list, { glyphs }),
+      ...(job ? panel(`${job.job} ${job.kind} ${job.state}`, shownDetail, columns, height - list, { glyphs }) : []),
     ],
     columns,
     height,
@@ -91,7 +108,7 @@ export function drawJobs(state: State, columns: number, height: number): Row[] {
 export function jobsKey(state: State, key: string): Step | null {
   const jobs = jobsOf(state);
   const at = selectedIndex(state, jobs);
-  const to = moved(key, at, jobs.length, Math.max(1, listHeight(state.rows - 5) - 3));
+  const to = moved(key, at, jobs.length, Math.max(1, state.rows - 8 - detailHeight(state, jobs.length > 0)));
   if (to !== null) return only({ ...state, jobs: { selected: jobs[to]?.job ?? null } });
   const job = jobs[at];
   switch (key) {

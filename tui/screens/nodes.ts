@@ -1,13 +1,13 @@
 /** Nodes: the table of all nodes, and the selected one in detail. */
 import { drain, forget, localAction, pauseAction, scrub, undrain } from '../actions.js';
 import { bar, beside, block, type Column, panel, type Row, row, scrollTo, span, table } from '../draw.js';
-import { age, bytes, count, percent, rate } from '../format.js';
+import { age, count, percent, rate, rateCell } from '../format.js';
 import { moved } from '../list.js';
 import { layoutOf, NODE_SORTS, only, type State, type Step } from '../model.js';
 import { propose } from '../propose.js';
 import { escapeControl, padEnd, padStart, truncateMiddle } from '../text.js';
 import { compareNames, type DatedNode, eventsOf, nodesOf } from '../topics.js';
-import { eventRow, NODE_TROUBLE, nodeState, nodesTitle, spaceWords } from '../words.js';
+import { isSilent, NODE_TROUBLE, nameWidth, nodeState, nodesTitle, spaceWords, wrappedEventRows } from '../words.js';
 
 export function visibleNodes(state: State): DatedNode[] {
   const { sort, descending, filter } = state.nodes;
@@ -31,12 +31,11 @@ const selectedIndex = (state: State, nodes: readonly DatedNode[]): number =>
     nodes.findIndex((one) => one.name === state.nodes.selected),
   );
 
-function columnsFor(state: State, columns: number): Column<DatedNode>[] {
+function columnsFor(state: State, nodes: readonly DatedNode[], columns: number): Column<DatedNode>[] {
   const { sort, descending } = state.nodes;
   const titled = (title: string, by: typeof sort): string => (sort === by ? `${title}${descending ? ' v' : ' ^'}` : title);
-  const isSilent = (node: DatedNode): boolean => node.state === 'down' || node.state === 'suspect';
   const all: (Column<DatedNode> & { readonly from: number })[] = [
-    { from: 0, title: titled('NODE', 'name'), width: 10, cell: (node) => escapeControl(node.name) },
+    { from: 0, title: titled('NODE', 'name'), width: nameWidth(nodes, 10, 15), cell: (node) => escapeControl(node.name) },
     { from: 0, title: titled('STATE', 'state'), width: 13, cell: (node) => nodeState(state, node) },
     {
       from: 0,
@@ -53,8 +52,8 @@ function columnsFor(state: State, columns: number): Column<DatedNode>[] {
       align: 'right',
       cell: (node) => span(count(node.onlyCopies), node.onlyCopies > 0 ? 'warn' : 'plain'),
     },
-    { from: 100, title: 'READ/s', width: 9, align: 'right', cell: (node) => (isSilent(node) ? '-' : bytes(node.readBytesPerS)) },
-    { from: 100, title: 'WRITE/s', width: 9, align: 'right', cell: (node) => (isSilent(node) ? '-' : bytes(node.writtenBytesPerS)) },
+    { from: 100, title: 'READ/s', width: 9, align: 'right', cell: (node) => (isSilent(node) ? '-' : rateCell(node.readBytesPerS)) },
+    { from: 100, title: 'WRITE/s', width: 9, align: 'right', cell: (node) => (isSilent(node) ? '-' : rateCell(node.writtenBytesPerS)) },
     { from: 80, title: 'BEAT', width: 6, align: 'right', cell: (node) => beat(state, node) },
     { from: 80, title: 'ERR', width: 4, align: 'right', cell: (node) => span(count(node.errors), node.errors > 0 ? 'bad' : 'plain') },
     { from: 120, title: 'ADDRESS', width: 22, cell: (node) => truncateMiddle(node.url.replace(/^https?:\/\//, ''), 22) },
@@ -83,7 +82,7 @@ function detailRows(state: State, node: DatedNode): Row[] {
     ['version', escapeControl(node.version)],
     ['space', spaceWords(node)],
     ['traffic', `read ${rate(node.readBytesPerS)}, write ${rate(node.writtenBytesPerS)}`],
-    ['copies', `${count(node.replicas)}, ${count(node.onlyCopies)} of them the only good one`],
+    ['copies', `${count(node.replicas)} (the only good one: ${count(node.onlyCopies)})`],
     ['beat', `${beat(state, node)} ago, ${count(node.errors)} errors${node.isReadOnly ? ', READ-ONLY' : ''}${node.isFull ? ', FULL' : ''}`],
     ['process', process],
   ];
@@ -112,7 +111,7 @@ export function drawNodes(state: State, columns: number, height: number): Row[] 
   const selected = selectedIndex(state, nodes);
   const top = scrollTo(selected, state.nodes.top, list - 3, nodes.length);
   const shown = nodes.slice(top, top + list - 3);
-  const rows = table(columnsFor(state, columns), shown, (_, index) => top + index === selected);
+  const rows = table(columnsFor(state, shown, columns), shown, (_, index) => top + index === selected);
   if (nodes.length === 0) {
     rows.push(
       row(
@@ -135,7 +134,7 @@ export function drawNodes(state: State, columns: number, height: number): Row[] 
     .filter((one) => one.node === node.name)
     .slice(-(detail - 2))
     .reverse();
-  const eventRows = events.length > 0 ? events.map((event) => eventRow(state, event)) : [row(span('none lately', 'dim'))];
+  const eventRows = events.length > 0 ? wrappedEventRows(state, events, columns - factsWidth - 4) : [row(span('none lately', 'dim'))];
   return block(
     [
       ...out,

@@ -2,14 +2,14 @@
 import type { JobStatus } from '../../protocol/admin-calls.js';
 import { drain, localAction, repair, scrub } from '../actions.js';
 import { bar, beside, block, type Column, panel, type Row, row, scrollTo, span, sparkline, table } from '../draw.js';
-import { bytes, count, duration, percent, rate, shortCount } from '../format.js';
+import { bytes, count, duration, percent, rate, rateCell, shortCount } from '../format.js';
 import { moved } from '../list.js';
 import { layoutOf, only, type State, type Step } from '../model.js';
 import { openEvent } from '../open.js';
 import { propose } from '../propose.js';
 import { escapeControl, padEnd, padStart } from '../text.js';
 import { clusterHead, compareNames, type DatedNode, eventsOf, isActive, jobsOf, nodesOf } from '../topics.js';
-import { eventRow, jobSpeed, jobStyle, NODE_TROUBLE, nodeState, nodesTitle, shareOf } from '../words.js';
+import { eventRows, isSilent, jobSpeed, jobStyle, NODE_TROUBLE, nameWidth, nodeState, nodesTitle, shareOf } from '../words.js';
 
 /** Nodes in trouble first: with 200 of them the page must show those. */
 const overviewNodes = (state: State): DatedNode[] =>
@@ -23,10 +23,10 @@ const overviewJobs = (state: State): JobStatus[] => {
 /** Newest first. */
 const overviewEvents = (state: State) => eventsOf(state).slice(-100).reverse();
 
-function nodeColumns(state: State, width: number, hasRates: boolean): Column<DatedNode>[] {
-  const spare = Math.max(0, Math.min(20, width - 61));
+function nodeColumns(state: State, nodes: readonly DatedNode[], width: number, hasRates: boolean): Column<DatedNode>[] {
+  const spare = Math.max(0, Math.min(20, width - (hasRates ? 59 : 49)));
   const columns: Column<DatedNode>[] = [
-    { title: 'NODE', width: 6 + spare, cell: (node) => escapeControl(node.name) },
+    { title: 'NODE', width: nameWidth(nodes, 6, 6 + spare), cell: (node) => escapeControl(node.name) },
     { title: 'STATE', width: 10, cell: (node) => nodeState(state, node) },
     {
       title: 'USED',
@@ -36,11 +36,10 @@ function nodeColumns(state: State, width: number, hasRates: boolean): Column<Dat
     },
     { title: 'COPIES', width: 6, align: 'right', cell: (node) => shortCount(node.replicas) },
   ];
-  const isSilent = (node: DatedNode): boolean => node.state === 'down' || node.state === 'suspect';
   if (hasRates) {
     columns.push(
-      { title: 'READ/s', width: 8, align: 'right', cell: (node) => (isSilent(node) ? '-' : bytes(node.readBytesPerS)) },
-      { title: 'WRITE/s', width: 8, align: 'right', cell: (node) => (isSilent(node) ? '-' : bytes(node.writtenBytesPerS)) },
+      { title: 'READ/s', width: 8, align: 'right', cell: (node) => (isSilent(node) ? '-' : rateCell(node.readBytesPerS)) },
+      { title: 'WRITE/s', width: 8, align: 'right', cell: (node) => (isSilent(node) ? '-' : rateCell(node.writtenBytesPerS)) },
     );
   } else columns.push({ title: 'FREE', width: 9, align: 'right', cell: (node) => bytes(node.freeBytes) });
   return columns;
@@ -52,7 +51,7 @@ function nodesPanel(state: State, columns: number, height: number, hasRates: boo
   const selected = Math.min(state.overview.selected.nodes, Math.max(0, nodes.length - 1));
   const top = scrollTo(selected, 0, height - 3, nodes.length);
   const shown = nodes.slice(top, top + height - 3);
-  const rows = table(nodeColumns(state, columns, hasRates), shown, (_, index) => isFocused && top + index === selected);
+  const rows = table(nodeColumns(state, shown, columns, hasRates), shown, (_, index) => isFocused && top + index === selected);
   if (nodes.length === 0 && clusterHead(state)) rows.push(row(span('  No nodes yet. Start one: scripts/node start n1', 'dim')));
   const more =
     nodes.length > shown.length ? ` (${count(top + 1)}-${count(top + shown.length)} of ${count(nodes.length)}, worst first)` : '';
@@ -74,7 +73,7 @@ function dataRows(state: State, columns: number): Row[] {
     both(['dedup', saved], ['metadata', bytes(head?.metadata.bytes)]),
     both(
       ['clients', shortCount(head?.clients)],
-      ['mirrors', copies ? `${copies.filter((one) => one.isCurrent).length} of ${copies.length}` : '-'],
+      ['on nodes', copies ? `${copies.filter((one) => one.isCurrent).length} of ${copies.length}` : '-'],
     ),
     both(['calls/s', shortCount(head?.rates.callsPerS)], ['deleting', shortCount(head?.deletion.waiting)]),
   ];
@@ -94,16 +93,17 @@ function throughputPanel(state: State, columns: number, height: number): Row[] {
   const rows = series.map(([name, now, values]) =>
     row(padEnd(name, 7), padStart(rate(now), 11), '  ', span(sparkline(values ?? [], width, peak, glyphs), 'accent')),
   );
+  if (height > 5 && width >= 20) rows.push(row(span(`${' '.repeat(20)}${'60 s ago'.padEnd(width - 3)}now`, 'dim')));
   return panel(`Throughput, last 60 s${peak > 1 ? ` (peak ${rate(peak)})` : ''}`, rows, columns, height, { glyphs });
 }
 
-/** Chunks by good copies, worst first: only the last line may be green. */
+/** Chunks by good copies, worst first: only the one at the goal is green. Of more lines than fit, empty ones give way. */
 function copiesRows(state: State, columns: number, height: number): Row[] {
   const head = clusterHead(state);
   if (!head) return [row(span('-', 'dim'))];
   const goal = head.volumes[0]?.copies ?? 2;
   const histogram = head.chunks.histogram.byGoodReplicas;
-  const lines: Row[] = [];
+  const lines: { readonly line: Row; readonly isEmpty: boolean }[] = [];
   for (let copies = 0; copies <= Math.max(goal + 1, histogram.length - 1); copies += 1) {
     const chunks = histogram[copies] ?? 0;
     const word = copies === 0 ? 'lost' : copies >= goal ? (copies === goal ? 'ok' : 'over') : copies === 1 ? 'endangered' : 'under';
@@ -113,14 +113,18 @@ function copiesRows(state: State, columns: number, height: number): Row[] {
     const share = head.chunks.total > 0 ? chunks / head.chunks.total : 0;
     const width = Math.max(0, columns - 23);
     const filled = chunks > 0 ? Math.max(1, Math.round(share * width)) : 0;
-    lines.push(
-      row(
-        span(`${copies} ${padEnd(word, 10)} ${padStart(count(chunks), 9)} `, style),
-        span(state.options.glyphs.barFull.repeat(filled), style),
-      ),
+    const line = row(
+      span(`${copies} ${padEnd(word, 10)} ${padStart(count(chunks), 9)} `, style),
+      span(state.options.glyphs.barFull.repeat(filled), style),
     );
+    lines.push({ line, isEmpty: chunks === 0 && copies !== goal });
   }
-  return lines.slice(0, Math.max(1, height));
+  while (lines.length > height) {
+    const empty = lines.findLastIndex((one) => one.isEmpty);
+    if (empty < 0) break;
+    lines.splice(empty, 1);
+  }
+  return lines.slice(0, Math.max(1, height)).map((one) => one.line);
 }
 
 function jobsPanel(state: State, columns: number, height: number): Row[] {
@@ -141,7 +145,10 @@ function jobsPanel(state: State, columns: number, height: number): Row[] {
       job.errors > 0 ? span(`  ${count(job.errors)} errors`, 'bad') : '',
     );
   });
-  if (jobs.length === 0) rows.push(row(span('  none: repair, drain, scrub and rebalance show up here', 'dim')));
+  if (jobs.length === 0) {
+    const words = state.topics.jobs ? '  none: repair, drain, scrub and rebalance show up here' : '  asking the coordinator ...';
+    rows.push(row(span(words, 'dim')));
+  }
   return panel(active > 0 ? `Jobs: ${active} running` : 'Jobs', rows, columns, height, { glyphs: state.options.glyphs, isFocused });
 }
 
@@ -150,9 +157,11 @@ function eventsPanel(state: State, columns: number, height: number): Row[] {
   const isFocused = state.overview.pane === 'events';
   const selected = Math.min(state.overview.selected.events, Math.max(0, events.length - 1));
   const top = isFocused ? scrollTo(selected, 0, height - 2, events.length) : 0;
-  const rows = events
-    .slice(top, top + height - 2)
-    .map((event, index) => [span(isFocused && top + index === selected ? '> ' : '  '), ...eventRow(state, event)]);
+  const rows: Row[] = eventRows(state, events.slice(top, top + height - 2)).map((one, index) => [
+    span(isFocused && top + index === selected ? '> ' : '  '),
+    ...one,
+  ]);
+  if (events.length === 0) rows.push(row(span(state.topics.events ? '  nothing has happened yet' : '  asking the coordinator ...', 'dim')));
   return panel('Events (newest first)', rows, columns, height, { glyphs: state.options.glyphs, isFocused });
 }
 
@@ -163,7 +172,8 @@ export function drawOverview(state: State, columns: number, height: number): Row
   const jobs = Math.max(1, overviewJobs(state).length);
   if (layout === 'full') {
     const dataWidth = 39;
-    const lower = 7;
+    // One line for each number of copies up to one more than wished.
+    const lower = Math.max(6, Math.min(8, (clusterHead(state)?.volumes[0]?.copies ?? 2) + 4));
     const jobsHeight = Math.min(2 + jobs, 3 + Math.floor((height - 25) / 4) + 1);
     const top = Math.max(8, Math.min(nodes + 3, height - lower - jobsHeight - 6));
     return block(
@@ -194,7 +204,9 @@ export function drawOverview(state: State, columns: number, height: number): Row
   if (layout === 'medium') {
     const right = 34;
     const lower = 6;
-    const jobsHeight = Math.min(2 + jobs, 4);
+    // Room is short: no jobs, no box, unless one went there.
+    const hasJobs = overviewJobs(state).some(isActive) || state.overview.pane === 'jobs';
+    const jobsHeight = hasJobs ? Math.min(2 + jobs, 4) : 0;
     const top = Math.max(5, Math.min(nodes + 3, height - lower - jobsHeight - 4));
     return block(
       [
@@ -203,7 +215,7 @@ export function drawOverview(state: State, columns: number, height: number): Row
           throughputPanel(state, columns - right, lower),
           panel('Copies per chunk', copiesRows(state, right - 4, lower - 2), right, lower, { glyphs }),
         ),
-        ...jobsPanel(state, columns, jobsHeight),
+        ...(hasJobs ? jobsPanel(state, columns, jobsHeight) : []),
         ...eventsPanel(state, columns, height - top - lower - jobsHeight),
       ],
       columns,
