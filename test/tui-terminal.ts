@@ -26,12 +26,8 @@ export class TuiTerminal {
 
   /** Starts `holdfast tui` with these arguments in a shell that tells the exit code after it. */
   constructor(args: readonly string[], options: StartOptions = {}) {
-    const program = options.program ?? [
-      process.execPath,
-      '--import',
-      join(root, 'node_modules/tsx/dist/loader.mjs'),
-      join(root, 'client/cli/main.ts'),
-    ];
+    // What was built, as users run it; from the sources it would take seconds to start.
+    const program = options.program ?? [process.execPath, join(root, 'dist/client/cli/main.js')];
     // CI is unset: Ink writes only the last frame when it is set. COLORTERM etc. of the tester must not decide what is tested.
     const environment = { LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8', TSX_TSCONFIG_PATH: join(root, 'tsconfig.json'), ...options.environment };
     const variables = Object.entries(environment).map(([name, value]) => `${name}=${quoted(value)}`);
