@@ -139,6 +139,8 @@ export interface Cluster {
   readonly volume: VolumeSettings;
   readonly access: 'read' | 'write' | 'admin';
   readonly nodes: readonly NodeContact[];
+  /** Bytes of chunks sent to nodes so far, each chunk counted once: what the cluster had already is not among them. */
+  readonly sentBytes: number;
   /** Opens by inode. Needs no call to the coordinator when the inode is cached. */
   open(inode: InodeId): Promise<FileHandle>;
   statVolume(): Promise<{ totalBytes: number; freeBytes: number; files: number; filesFree: number }>;

@@ -33,6 +33,7 @@ export interface Permits {
 
 export class ChunkUploader {
   private running = 0;
+  private sent = 0;
   private readonly queue: (() => void)[] = [];
 
   constructor(
@@ -43,6 +44,11 @@ export class ChunkUploader {
     /** Told of uploads given up without an answer: the node may hold what nobody counts. */
     private readonly stray: (node: NodeId, chunks: readonly ChunkId[]) => void = () => {},
   ) {}
+
+  /** Bytes of chunks that went to nodes so far, each chunk counted once however many copies it has. */
+  get sentBytes(): number {
+    return this.sent;
+  }
 
   /**
    * Resolves when every chunk of the group has receipts from enough distinct nodes (durable ones if asked).
@@ -56,7 +62,10 @@ export class ChunkUploader {
       for (;;) {
         const round = new UploadRound(this.environment, this.pool, this.permits, this.copies(), group, options.durable, this.stray);
         const outcome = await round.run();
-        if (outcome === 'done') return;
+        if (outcome === 'done') {
+          for (const { parts } of group) for (const part of parts) this.sent += part.length;
+          return;
+        }
         if (outcome === 'full') throw new HoldfastError('ENOSPC', 'every storage node is full; delete files or add a node');
         if (this.environment.monotonicMs() >= options.untilMs)
           throw new HoldfastError(

@@ -166,6 +166,9 @@ export class ConnectedCluster implements Cluster {
   get access(): 'read' | 'write' | 'admin' {
     return this.session.welcome.access;
   }
+  get sentBytes(): number {
+    return this.core.uploader.sentBytes;
+  }
   get nodes(): readonly NodeContact[] {
     return this.pool.all;
   }

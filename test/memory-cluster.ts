@@ -35,6 +35,7 @@ const fail = (code: ConstructorParameters<typeof HoldfastError>[0]): never => {
 };
 
 export class MemoryCluster implements Cluster {
+  readonly sentBytes = 0;
   readonly access = 'admin';
   readonly nodes = [];
   readonly volume: VolumeSettings = {

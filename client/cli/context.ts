@@ -24,6 +24,8 @@ export class Context {
   readonly paint: Painter;
   /** Aborted by the first Ctrl-C or SIGTERM. */
   readonly interrupted = new AbortController();
+  /** What to say to somebody who ended the command half-way. */
+  whenInterrupted: string | undefined;
 
   constructor(readonly options: CommonOptions) {
     this.isJson = options.json === true;

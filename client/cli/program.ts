@@ -60,6 +60,7 @@ export function buildProgram(): Command {
     .helpOption('-h, --help', 'show help')
     .version('0.1.0', '-V, --version', 'show the version')
     .showSuggestionAfterError()
+    .commandsGroup('Help:')
     .addHelpText(
       'after',
       `\n${exitCodeHelp}\n\nThe cluster is found by --state DIR, by --coordinator URL with --token-file FILE, by HOLDFAST_STATE, HOLDFAST_COORDINATOR and\nHOLDFAST_TOKEN_FILE, or is the one that scripts/up starts. PATH is a path on a mount or a cluster path like /photos.`,
@@ -78,7 +79,11 @@ export function buildProgram(): Command {
     if (parent === program) command.helpGroup(group);
     options(command);
     common(command);
-    if (examples.length > 0) command.addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ holdfast ${line}`).join('\n')}`);
+    if (examples.length > 0)
+      command.addHelpText(
+        'after',
+        `\nExamples:\n${examples.map((line) => `  $ ${line.includes('holdfast ') ? line : `holdfast ${line}`}`).join('\n')}`,
+      );
     command.action(async (...all: unknown[]) => {
       // commander hands over the arguments, the options, the command.
       const given = command.opts<CommonOptions & Options>();
@@ -350,7 +355,12 @@ async function perform(options: CommonOptions, run: (context: Context) => unknow
     const code = await run(context);
     if (!caught) exit(typeof code === 'number' ? code : undefined);
   } catch (error) {
-    if (!caught) {
+    if (caught) {
+      const message = `interrupted${context.whenInterrupted ? `: ${context.whenInterrupted}` : ''}`;
+      if (context.isJson)
+        process.stderr.write(`${JSON.stringify({ schema: 1, error: { code: 'INTERRUPTED', message, exitCode: process.exitCode } })}\n`);
+      else if (context.whenInterrupted) context.note(`holdfast: ${message}`);
+    } else {
       const told = tellError(error, context.url);
       if (context.isJson) process.stderr.write(`${JSON.stringify({ schema: 1, error: told })}\n`);
       else process.stderr.write(`holdfast: ${told.message}${told.advice ? `\n${told.advice}` : ''}\n`);

@@ -3,39 +3,82 @@ import { setTimeout as delay } from 'node:timers/promises';
 import cliProgress from 'cli-progress';
 import type { Context } from './context.js';
 import { CliError, EXIT } from './exit-codes.js';
-import { sizeWords } from './words.js';
+import { durationWords, sizeWords } from './words.js';
 
 export interface Progress {
+  /** Bytes that were moved. */
   add(bytes: number): void;
+  /** Bytes that need not be moved: they are there already. */
+  skip(bytes: number): void;
+  /** Bytes that were read back and compared. */
+  check(bytes: number): void;
   total(bytes: number): void;
   end(): void;
+}
+const SILENT: Progress = { add: () => {}, skip: () => {}, check: () => {}, total: () => {}, end: () => {} };
+
+/** Time that the rate looks back over: long enough to be calm, short enough to be true. */
+const RATE_OVER_MS = 5000;
+
+/** Bytes a second over the last few seconds. Pure: the clock comes in. */
+export class RateMeter {
+  private readonly marks: { readonly atMs: number; readonly bytes: number }[] = [];
+  private sum = 0;
+  constructor(startMs: number) {
+    this.marks.push({ atMs: startMs, bytes: 0 });
+  }
+  add(bytes: number, atMs: number): void {
+    this.sum += bytes;
+    this.marks.push({ atMs, bytes: this.sum });
+    // One mark older than the time looked back over stays: the rate is measured from it.
+    while (this.marks.length > 2 && (this.marks[1]?.atMs ?? atMs) <= atMs - RATE_OVER_MS) this.marks.shift();
+  }
+  bytesPerS(nowMs: number): number {
+    const from = this.marks[0] ?? { atMs: nowMs, bytes: 0 };
+    return ((this.sum - from.bytes) / Math.max(nowMs - from.atMs, 1)) * 1000;
+  }
 }
 
 /** A bar of bytes with rate and time left; silent without a terminal, with --quiet or --json. */
 export function byteProgress(context: Context, title: string, totalBytes: number): Progress {
-  if (!process.stderr.isTTY || context.options.quiet || context.isJson) return { add: () => {}, total: () => {}, end: () => {} };
+  if (!process.stderr.isTTY || context.options.quiet || context.isJson) return SILENT;
   const bar = new cliProgress.SingleBar({
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
     fps: 10,
-    format: `${title} [{bar}] {percentage}% {done} of {all}, {rate}/s, {eta_formatted} left`,
+    format: '{title} [{bar}] {percentage}% {done} of {all}{speed}',
     barCompleteChar: '#',
     barIncompleteChar: '.',
   });
-  const startMs = performance.now();
-  let done = 0;
   let all = totalBytes;
-  const payload = () => ({
-    done: sizeWords(done),
-    all: sizeWords(all),
-    rate: sizeWords((done / Math.max(performance.now() - startMs, 1)) * 1000),
-  });
-  bar.start(Math.max(all, 1), 0, payload());
+  const phase = (name: string) => ({ name, done: 0, meter: new RateMeter(performance.now()) });
+  const moving = phase(title);
+  let checking: ReturnType<typeof phase> | undefined;
+  const show = (): void => {
+    // What is read back is shown when everything is stored; until then it goes on beside.
+    const shown = checking && moving.done >= all ? checking : moving;
+    const rate = shown.meter.bytesPerS(performance.now());
+    const leftMs = rate > 0 ? ((all - shown.done) / rate) * 1000 : Number.POSITIVE_INFINITY;
+    const speed = rate > 0 ? `, ${sizeWords(rate)}/s${leftMs < 1e9 ? `, ${durationWords(Math.max(leftMs, 1000))} left` : ''}` : '';
+    bar.update(Math.min(shown.done, all), { title: shown.name, done: sizeWords(shown.done), all: sizeWords(all), speed });
+  };
+  bar.start(Math.max(all, 1), 0, { title, done: sizeWords(0), all: sizeWords(all), speed: '' });
   return {
     add: (bytes) => {
-      done += bytes;
-      bar.update(done, payload());
+      moving.done += bytes;
+      moving.meter.add(bytes, performance.now());
+      show();
+    },
+    skip: (bytes) => {
+      moving.done += bytes;
+      show();
+    },
+    check: (bytes) => {
+      checking ??= phase('checking');
+      checking.done += bytes;
+      checking.meter.add(bytes, performance.now());
+      show();
     },
     total: (bytes) => {
       all = bytes;

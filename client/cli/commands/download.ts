@@ -9,7 +9,7 @@ import type { InodeAttributes } from '../../../protocol/entities.js';
 import { HoldfastError } from '../../../protocol/errors.js';
 import type { Cluster } from '../../api.js';
 import type { Context } from '../context.js';
-import { CliError, EXIT, exitCodeOf } from '../exit-codes.js';
+import { CliError, EXIT, exitCodeOf, tellError } from '../exit-codes.js';
 import { inParallel } from '../parallel.js';
 import { byteProgress, type Progress } from '../progress.js';
 import { countWords, printable, sizeWords } from '../words.js';
@@ -30,6 +30,7 @@ interface Item {
 }
 
 export async function download(context: Context, options: Options, paths: string[]): Promise<number> {
+  context.whenInterrupted = 'the same command again goes on where it ended';
   const cluster = await context.cluster();
   const wanted = paths.map((path) => context.path(path));
   if (options.output === '-') {
@@ -39,6 +40,7 @@ export async function download(context: Context, options: Options, paths: string
   const output = options.output ?? '.';
   const isDirectory = wanted.length > 1 || output.endsWith('/') || ((await stat(output).catch(() => undefined))?.isDirectory() ?? false);
   let done = 0;
+  let unchanged = 0;
   let failed = 0;
   let bytes = 0;
   let lastError: unknown;
@@ -47,7 +49,9 @@ export async function download(context: Context, options: Options, paths: string
   const fail = (path: string, error: unknown): void => {
     failed += 1;
     lastError = error;
-    context.note(`holdfast: ${printable(path)}: ${(error as Error).message}`);
+    const told = tellError(error, context.url);
+    if (context.isJson) context.json({ schema: 1, path, error: told });
+    else context.note(`holdfast: ${printable(path)}: ${told.message}`);
   };
   const grow = (sizeBytes: number): void => {
     total += sizeBytes;
@@ -56,10 +60,20 @@ export async function download(context: Context, options: Options, paths: string
   await inParallel(itemsOf(context, cluster, wanted, output, isDirectory, options, fail, grow), options.parallel ?? 4, async (item) => {
     if (context.interrupted.signal.aborted) return;
     try {
-      await fetchOne(context, cluster, item, options.force === true, progress);
-      done += 1;
-      bytes += item.attributes.sizeBytes;
-      if (context.isJson) context.json({ schema: 1, path: item.path, output: item.target, sizeBytes: item.attributes.sizeBytes });
+      const isFetched = await fetchOne(context, cluster, item, options.force === true, progress);
+      if (!isFetched) unchanged += 1;
+      else {
+        done += 1;
+        bytes += item.attributes.sizeBytes;
+      }
+      if (context.isJson)
+        context.json({
+          schema: 1,
+          path: item.path,
+          output: item.target,
+          sizeBytes: item.attributes.sizeBytes,
+          ...(isFetched ? {} : { unchanged: true }),
+        });
     } catch (error) {
       fail(item.path, error);
     }
@@ -67,9 +81,12 @@ export async function download(context: Context, options: Options, paths: string
   progress.end();
   if (context.interrupted.signal.aborted) throw context.interrupted.signal.reason;
   if (!context.isJson)
-    context.note(`${countWords(done, 'file')} (${sizeWords(bytes)}) downloaded${failed > 0 ? `, ${failed} FAILED` : ''}`);
+    context.note(
+      `${countWords(done, 'file')} (${sizeWords(bytes)}) downloaded${unchanged > 0 ? `, ${unchanged} unchanged` : ''}${failed > 0 ? `, ${failed} FAILED` : ''}`,
+    );
+  else context.json({ schema: 1, done: true, downloaded: done, unchanged, failed, bytes });
   if (failed === 0) return EXIT.ok;
-  return done > 0 ? EXIT.partial : failed === 1 ? exitCodeOf(lastError) : EXIT.error;
+  return done + unchanged > 0 ? EXIT.partial : failed === 1 ? exitCodeOf(lastError) : EXIT.error;
 }
 
 async function* itemsOf(
@@ -117,17 +134,18 @@ async function fetchOne(
   { path, target, attributes }: Item,
   force: boolean,
   progress: Progress,
-): Promise<void> {
+): Promise<boolean> {
   const there = await lstat(target).catch(() => undefined);
   if (there?.isDirectory()) throw new HoldfastError('EISDIR', `${printable(target)} is a directory here`);
   if (attributes.kind === 'symlink') {
     if (there) await rm(target);
-    return symlink(attributes.target ?? '', target);
+    await symlink(attributes.target ?? '', target);
+    return true;
   }
   if (there && !force) {
     if (there.size === attributes.sizeBytes && Math.floor(there.mtimeMs) === mtimeMs(attributes)) {
-      progress.add(attributes.sizeBytes);
-      return;
+      progress.skip(attributes.sizeBytes);
+      return false;
     }
     throw new HoldfastError('EEXIST', `${printable(target)} exists here already and differs: --force replaces it`);
   }
@@ -136,7 +154,7 @@ async function fetchOne(
   const file = await open(part, constants.O_RDWR | constants.O_CREAT, 0o600);
   try {
     let offset = Math.min((await file.stat()).size, attributes.sizeBytes);
-    progress.add(offset);
+    progress.skip(offset);
     while (offset < attributes.sizeBytes) {
       if (context.interrupted.signal.aborted) throw context.interrupted.signal.reason;
       const data = await at(path, handle.read(offset, Math.min(READ_BYTES, attributes.sizeBytes - offset)));
@@ -163,4 +181,5 @@ async function fetchOne(
   const atMs = mtimeMs(attributes) / 1000;
   await utimes(part, atMs, atMs);
   await rename(part, target);
+  return true;
 }

@@ -12,7 +12,7 @@ import type { InodeAttributes } from '../../../protocol/entities.js';
 import { HoldfastError, isCode } from '../../../protocol/errors.js';
 import type { Cluster, FileHandle } from '../../api.js';
 import type { Context } from '../context.js';
-import { CliError, EXIT } from '../exit-codes.js';
+import { CliError, EXIT, exitCodeOf, tellError } from '../exit-codes.js';
 import { inParallel } from '../parallel.js';
 import { byteProgress, type Progress } from '../progress.js';
 import { countWords, printable, sizeWords } from '../words.js';
@@ -49,6 +49,7 @@ export async function upload(context: Context, options: UploadOptions, args: str
     if (sources.length > 1) throw new CliError('"-" (standard input) is uploaded alone', EXIT.usage);
     return uploadStdin(context, target);
   }
+  context.whenInterrupted = 'the same command again goes on where it ended';
   const cluster = await context.cluster();
   const there = await find(cluster, target);
   const isDirectory = there?.kind === 'directory' || wanted.endsWith('/') || sources.length > 1;
@@ -57,8 +58,9 @@ export async function upload(context: Context, options: UploadOptions, args: str
   const tally: Tally = { uploaded: 0, unchanged: 0, failed: 0, bytes: 0 };
   const fail = (what: string, error: unknown): void => {
     tally.failed += 1;
-    if (context.isJson) context.json({ schema: 1, source: what, error: (error as Error).message });
-    context.note(`holdfast: ${printable(what)}: ${(error as Error).message}`);
+    const told = tellError(error, context.url);
+    if (context.isJson) context.json({ schema: 1, source: what, error: told });
+    else context.note(`holdfast: ${printable(what)}: ${told.message}`);
   };
   const total = await totalBytes(sources);
   const progress = byteProgress(context, 'uploading', total);
@@ -84,8 +86,20 @@ export async function upload(context: Context, options: UploadOptions, args: str
   });
   progress.end();
   if (context.interrupted.signal.aborted) throw context.interrupted.signal.reason;
-  if (!context.isJson) {
+  if (context.isJson)
+    context.json({
+      schema: 1,
+      done: true,
+      uploaded: tally.uploaded,
+      unchanged: tally.unchanged,
+      failed: tally.failed,
+      bytes: tally.bytes,
+      sentBytes: cluster.sentBytes,
+    });
+  else {
     const parts = [`${countWords(tally.uploaded, 'file')} (${sizeWords(tally.bytes)}) uploaded to ${printable(target)}`];
+    // Less than the files have: the cluster knew some of their chunks.
+    if (tally.bytes > 0 && cluster.sentBytes < tally.bytes * 0.98) parts.push(`${sizeWords(cluster.sentBytes)} sent, the rest was there`);
     if (tally.unchanged > 0) parts.push(`${tally.unchanged} unchanged`);
     if (tally.failed > 0) parts.push(`${tally.failed} FAILED`);
     context.note(parts.join(', '));
@@ -94,7 +108,6 @@ export async function upload(context: Context, options: UploadOptions, args: str
   if (tally.uploaded + tally.unchanged > 0) return EXIT.partial;
   // One file, one reason: its own exit code says most.
   if (firstError !== undefined && tally.failed === 1) {
-    const { exitCodeOf } = await import('../exit-codes.js');
     return exitCodeOf(firstError);
   }
   return EXIT.error;
@@ -181,12 +194,15 @@ async function uploadOne(
       target: await readlink(source),
     });
     tally.uploaded += 1;
+    if (context.isJson) context.json({ schema: 1, source, path: target, kind: 'symlink' });
     return;
   }
   if (!stats.isFile()) throw new CliError('neither file, directory nor symlink: left out');
   if (there && !options.force && isSame(there, stats)) {
     tally.unchanged += 1;
-    progress.add(stats.size);
+    progress.skip(stats.size);
+    progress.check(stats.size);
+    if (context.isJson) context.json({ schema: 1, source, path: target, sizeBytes: stats.size, unchanged: true });
     return;
   }
   const stamp = createHash('sha256').update(`${stats.size} ${stats.mtimeMs} ${name}`).digest('hex').slice(0, 24);
@@ -199,11 +215,12 @@ async function uploadOne(
   const from = options.force ? 0 : Math.min(created.attributes.sizeBytes, stats.size);
   let digest: string;
   try {
-    progress.add(from);
+    progress.skip(from);
     digest = await copyIn(context, source, handle, from, progress);
     await handle.truncate(stats.size);
     await handle.sync();
-    if (options.verify !== false) await compare(cluster, joinPath(parentOf(target), temporary), digest);
+    if (options.verify !== false) await compare(cluster, joinPath(parentOf(target), temporary), digest, progress);
+    else progress.check(stats.size);
   } finally {
     await handle.release();
   }
@@ -255,9 +272,12 @@ async function copyIn(context: Context, source: string, handle: FileHandle, from
 }
 
 /** Reads a file back from the nodes. @throws {HoldfastError} CHUNK_CORRUPT when it differs */
-async function compare(cluster: Cluster, path: string, digest: string): Promise<void> {
+async function compare(cluster: Cluster, path: string, digest: string, progress: Progress): Promise<void> {
   const hash = createHash('sha256');
-  for await (const data of contentOf(cluster, path)) hash.update(data);
+  for await (const data of contentOf(cluster, path)) {
+    hash.update(data);
+    progress.check(data.length);
+  }
   if (hash.digest('hex') !== digest)
     throw new HoldfastError(
       'CHUNK_CORRUPT',
