@@ -7,7 +7,8 @@ import type { Environment, Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 
 const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 1000;
+/** A refused dial costs little, and everybody waits for the coordinator: it is found soon after its return. */
+const LONGEST_PAUSE_MS = 300;
 const DIAL_TIMEOUT_MS = 4000;
 
 export interface LinkParts {

@@ -47,6 +47,8 @@ export interface ClientPorts {
   /** As written, or synced when the coordinator runs with `--sync always`. */
   acknowledged(): Promise<void> | undefined;
   synced(): Promise<void>;
+  /** As synced, without the copies on nodes. */
+  syncedLocally(): Promise<void>;
   metadataCopies(): number;
   /** Changes wait for this after a start, because caches of before may still be served. */
   changesAllowed(): Promise<void> | undefined;
@@ -111,7 +113,8 @@ export class ClientHandlers {
     const { volume: volumeId, client, user, access } = session.caller;
     const volume = ports.state.get('volumes', volumeId);
     if (!volume) throw new HoldfastError('ENOENT', 'the volume is gone');
-    await ports.written();
+    // A lease is only given to a session that will be remembered: a restarted coordinator waits for those it remembers.
+    await (resumed ? ports.written() : ports.syncedLocally());
     if (resumed) this.askForOrphans(session);
     return {
       cluster: ports.cluster,

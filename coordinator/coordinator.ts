@@ -11,7 +11,6 @@ import {
   DEFAULT_DOWN_AFTER_MS,
   DEFAULT_SESSION_TIMEOUT_MS,
   DEFAULT_STOPPED_GRACE_MS,
-  LEASE_MS,
 } from '../protocol/limits.js';
 import { accessKeyOf } from '../protocol/permit.js';
 import { Checkpointer } from './checkpoint.js';
@@ -27,6 +26,7 @@ import { Locks } from './locks.js';
 import { MetadataCopies } from './metadata-copies.js';
 import type { MetadataPeer } from './metadata-peer.js';
 import type { MetadataStore } from './metadata-store.js';
+import { OldCaches } from './old-caches.js';
 import type { ChunkKeeper, ClusterContext, ClusterKeeper, CreateClusterKeeper } from './ports.js';
 import { Recall } from './recall.js';
 import { Sessions } from './sessions.js';
@@ -105,7 +105,7 @@ export class Coordinator {
   readonly history: HistoryKeeper;
   private readonly parts: CoordinatorParts;
   private readonly reaping = new Set<InodeId>();
-  private startWait: Promise<void> | undefined;
+  private oldCaches: OldCaches | undefined;
   private timers: Timer[] = [];
   private isStopped = false;
   private copies: MetadataCopies | undefined;
@@ -118,7 +118,7 @@ export class Coordinator {
     const state = new State();
     const loaded = await Coordinator.load(state, parts);
     const coordinator = new Coordinator(state, parts, loaded);
-    await coordinator.begin();
+    await coordinator.begin(loaded.startedMs);
     return coordinator;
   }
 
@@ -138,7 +138,7 @@ export class Coordinator {
       cutBytes: position.cutBytes,
       tookMs: Math.round(parts.environment.monotonicMs() - startedMs),
     });
-    return { position, replayed };
+    return { position, replayed, startedMs };
   }
 
   private constructor(state: State, parts: CoordinatorParts, loaded: Awaited<ReturnType<typeof Coordinator.load>>) {
@@ -198,8 +198,9 @@ export class Coordinator {
       written: () => (journal.isWritten ? undefined : journal.written()),
       acknowledged: () => (this.options.syncAlways ? journal.synced() : journal.isWritten ? undefined : journal.written()),
       synced: () => journal.synced(),
+      syncedLocally: () => journal.syncedLocally(),
       metadataCopies: () => this.copies?.status().filter((copy) => copy.isCurrent).length ?? 0,
-      changesAllowed: () => this.startWait,
+      changesAllowed: () => this.oldCaches?.over,
       isFull: () => journal.isFull || this.checkpointer.isFull,
       reap: (inodes) => this.reap(inodes),
       trash: () => this.history.trash,
@@ -223,6 +224,7 @@ export class Coordinator {
       }
       tx.afterwards(() => this.reap(effects.toReap));
     };
+    sessions.onConnected = (client) => this.oldCaches?.returned(client);
     sessions.onEnded = (session) => {
       recall.ended(session);
       this.keeper.sessionEnded(session.client);
@@ -324,12 +326,17 @@ export class Coordinator {
     else this.keeper.acceptAdmin(handshake, connection);
   };
 
-  private async begin(): Promise<void> {
+  private async begin(startedMs: number): Promise<void> {
     // The epoch must be ours for good before anybody obeys it.
     await this.journal.syncedLocally();
     // What was replayed goes to the store; nobody has to wait for that, the journal keeps it until then.
     void this.checkpointer.run();
-    if (this.state.table('sessions').size > 0) this.waitForOldCaches();
+    // Whoever ran before us is dead: the data directory was free.
+    this.oldCaches = new OldCaches(
+      this.environment,
+      [...this.state.table('sessions').all()].map(([client]) => client),
+      startedMs,
+    );
     this.journal.start();
     this.checkpointer.start();
     this.keeper.start();
@@ -360,16 +367,6 @@ export class Coordinator {
     });
     journal.copies = this.copies;
     this.copies.start();
-  }
-
-  /** Nobody knows any more who cached what; clients that have not noticed the restart serve from their caches until their leases end. */
-  private waitForOldCaches(): void {
-    this.startWait = new Promise((resolve) => {
-      this.environment.setTimer(LEASE_MS, () => {
-        this.startWait = undefined;
-        resolve();
-      });
-    });
   }
 
   private push(topic: string, data: unknown, volume?: VolumeId): void {

@@ -28,8 +28,8 @@ async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   return settled;
 }
 const create = (name: string) => ({ parent: root, name, kind: 'file', mode: 0o644, as: ROOT_USER, exclusive: true }) as const;
-const restart = async (): Promise<void> => {
-  rig.crash();
+const restart = async (kind: 'process' | 'power' = 'process'): Promise<void> => {
+  rig.crash(kind);
   await rig.start();
 };
 
@@ -203,6 +203,27 @@ describe('a change', () => {
   it('waits after a restart until caches of before are void', async () => {
     await restart();
     await a.connect();
+    const made = a.call('create', create('x'));
+    await environment.advance(LEASE_MS - 100);
+    expect(await isSettled(made)).toBe(false);
+    await environment.advance(200);
+    await made;
+  });
+  it('waits after a restart no longer than until everybody of before is back, who dropped their caches first', async () => {
+    await b.call('lookup', { parent: root, name: 'x' });
+    await restart();
+    await a.connect();
+    const made = a.call('create', create('x'));
+    expect(await isSettled(made)).toBe(false);
+    await b.connect();
+    expect(await isSettled(made)).toBe(true);
+  });
+  it('knows after a loss of power, too, whose caches it must wait for', async () => {
+    const late = await rig.client();
+    await late.call('lookup', { parent: root, name: 'x' });
+    await restart('power');
+    await a.connect();
+    await b.connect();
     const made = a.call('create', create('x'));
     await environment.advance(LEASE_MS - 100);
     expect(await isSettled(made)).toBe(false);

@@ -60,6 +60,8 @@ export class Sessions {
   /** Set by the coordinator: the session is gone for good; called inside the transaction that removes its row. */
   onEnd: ((tx: Transaction, session: Session) => void) | undefined;
   onEnded: ((session: Session) => void) | undefined;
+  /** Set by the coordinator: the client has a new connection, so it has dropped what it cached. */
+  onConnected: ((client: ClientId) => void) | undefined;
 
   constructor(
     private readonly state: State,
@@ -108,6 +110,7 @@ export class Sessions {
     session.connection = connection;
     session.disconnectedAtMs = undefined;
     if (old && old !== connection) old.close('the client opened a new connection');
+    this.onConnected?.(caller.client);
     return { session, resumed };
   }
 

@@ -16,7 +16,8 @@ const DIAL_TIMEOUT_MS = 5000;
 const CALL_TIMEOUT_MS = 5000;
 const GOODBYE_TIMEOUT_MS = 1000;
 const FIRST_BACKOFF_MS = 100;
-const MAX_BACKOFF_MS = 2000;
+/** Nothing can be written before nodes are back after a restart of the coordinator. */
+const MAX_BACKOFF_MS = 500;
 /** Bad replicas found while the coordinator is away are reported later; more than these it learns from the inventory. */
 const MAX_UNREPORTED = 10_000;
 
@@ -118,7 +119,7 @@ export class Registration {
           this.options.onFatal(failure);
           return;
         }
-        // Said once per reason, not every two seconds for as long as the coordinator is away.
+        // Said once per reason, not at every try for as long as the coordinator is away.
         const isNews = failure.code !== this.lastFailure;
         this.lastFailure = failure.code;
         environment.log(isNews ? 'warn' : 'debug', 'not connected to the coordinator; the node keeps trying', {
