@@ -16,6 +16,9 @@ const GET_TIMEOUT_MS = 4000;
 /** Nothing readable within this time is an error (P5 promises EIO within 10 s). */
 const GIVE_UP_MS = 8000;
 const PAUSE_MS = 200;
+/** A replica that kept us waiting this long while another one answered in a fraction of that time is called slow. */
+const SLOW_MS = 100;
+const SLOW_TIMES = 4;
 
 export interface LeafRange {
   readonly first: number;
@@ -134,6 +137,8 @@ class FetchRound {
   private abort: AbortController | undefined;
   private lastError = new HoldfastError('CHUNK_UNREADABLE', 'the coordinator knows no node that holds it');
   private unanswered = 0;
+  /** Nodes that have not answered yet, and since when they are asked. */
+  private readonly asked = new Map<NodeId, number>();
   private settle!: (outcome: Verified | HoldfastError) => void;
 
   constructor(
@@ -155,12 +160,22 @@ class FetchRound {
     });
   }
 
-  private finish(outcome: Verified | HoldfastError): void {
+  private finish(outcome: Verified | HoldfastError, tookMs?: number): void {
     if (this.isSettled) return;
+    if (tookMs !== undefined) this.tellSlow(tookMs);
     this.isSettled = true;
     for (const timer of this.timers) timer.cancel();
     if (this.active > 0) this.abort?.abort();
     this.settle(outcome);
+  }
+
+  /** Others should know which nodes were overtaken; the coordinator believes it when it hears it repeatedly. */
+  private tellSlow(tookMs: number): void {
+    const nowMs = this.environment.monotonicMs();
+    for (const [node, startedMs] of this.asked) {
+      const waitedMs = nowMs - startedMs;
+      if (waitedMs >= SLOW_MS && waitedMs >= tookMs * SLOW_TIMES) this.report(this.location.chunk, node, 'slow');
+    }
   }
 
   private startNext(): void {
@@ -175,6 +190,7 @@ class FetchRound {
     }
     this.active++;
     const startedMs = this.environment.monotonicMs();
+    this.asked.set(node, startedMs);
     let isLate = false;
     const isLast = this.next >= this.order.length;
     const late = isLast
@@ -188,13 +204,16 @@ class FetchRound {
       (verified) => {
         this.active--;
         late?.cancel();
-        this.pool.noteGet(node, this.environment.monotonicMs() - startedMs);
+        this.asked.delete(node);
+        const tookMs = this.environment.monotonicMs() - startedMs;
+        this.pool.noteGet(node, tookMs);
         this.pool.trust(node);
-        this.finish(verified);
+        this.finish(verified, tookMs);
       },
       (error: unknown) => {
         this.active--;
         late?.cancel();
+        this.asked.delete(node);
         this.failed(node, error, isLate);
       },
     );

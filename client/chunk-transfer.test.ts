@@ -241,6 +241,8 @@ describe('fetching', () => {
       expect(value).toBe('slow');
       expect(tookMs).toBeLessThan(600);
     }
+    // The coordinator is told, so that others prefer the quicker ones as well.
+    expect(new Set(reports)).toEqual(new Set(['1 slow']));
   });
 
   it('says EIO within ten seconds when no replica answers, and reads again when one is back', async () => {
