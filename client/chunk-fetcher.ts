@@ -16,6 +16,8 @@ const GET_TIMEOUT_MS = 4000;
 /** Nothing readable within this time is an error (P5 promises EIO within 10 s). */
 const GIVE_UP_MS = 8000;
 const PAUSE_MS = 200;
+/** So long a chunk counts as unreadable without another try. */
+const UNREADABLE_FOR_MS = 1000;
 /** A replica that kept us waiting this long while another one answered in a fraction of that time is called slow. */
 const SLOW_MS = 100;
 const SLOW_TIMES = 4;
@@ -31,6 +33,8 @@ type Problem = 'corrupt' | 'missing' | 'unreachable' | 'slow';
 
 export class ChunkFetcher {
   private readonly flights = new Map<ChunkId, Flight[]>();
+  /** Chunks that could not be read a moment ago: the kernel lets many readers of a page try one after the other, and each would wait anew. */
+  private readonly unreadable = new Map<ChunkId, { error: HoldfastError; untilMs: number }>();
 
   constructor(
     private readonly environment: Environment,
@@ -96,6 +100,11 @@ export class ChunkFetcher {
   }
 
   private async fetchUntil(location: ChunkLocation, range: LeafRange, untilMs: number): Promise<Map<number, Buffer>> {
+    const known = this.unreadable.get(location.chunk);
+    if (known) {
+      if (this.environment.monotonicMs() < known.untilMs) throw known.error;
+      this.unreadable.delete(location.chunk);
+    }
     const form = this.form();
     for (;;) {
       const round = new FetchRound(this.environment, this.pool, this.permits, location, range, this.report, form.leafSizeBytes);
@@ -110,14 +119,23 @@ export class ChunkFetcher {
         return opened;
       }
       if (outcome.code === 'CHUNK_MISSING') throw outcome;
-      if (this.environment.monotonicMs() >= untilMs)
-        throw new HoldfastError(
+      if (this.environment.monotonicMs() >= untilMs) {
+        const error = new HoldfastError(
           'CHUNK_UNREADABLE',
           `no replica of chunk ${location.chunk.slice(0, 12)} could be read: ${outcome.message}; see "holdfast status"`,
           { chunk: location.chunk },
         );
+        this.remember(location.chunk, error);
+        throw error;
+      }
       await sleep(this.environment, PAUSE_MS);
     }
+  }
+
+  private remember(chunk: ChunkId, error: HoldfastError): void {
+    const nowMs = this.environment.monotonicMs();
+    for (const [one, { untilMs }] of this.unreadable) if (untilMs <= nowMs) this.unreadable.delete(one);
+    this.unreadable.set(chunk, { error, untilMs: nowMs + UNREADABLE_FOR_MS });
   }
 }
 

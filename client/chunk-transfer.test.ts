@@ -255,6 +255,18 @@ describe('fetching', () => {
     expect((await run(read(fetcher(), location))).value).toBe('gone for a while');
   });
 
+  it('does not let everybody wait anew for a chunk that could not be read a moment ago', async () => {
+    const location = stored('asked by many', [1, 2]);
+    behave({ 1: 'frozen', 2: 'frozen' });
+    const one = fetcher();
+    expect((await run(read(one, location))).error?.code).toBe('CHUNK_UNREADABLE');
+    const again = await run(read(one, location));
+    expect([again.error?.code, again.tookMs]).toEqual(['CHUNK_UNREADABLE', 0]);
+    behave({ 1: 'good' });
+    await environment.advance(1001);
+    expect((await run(read(one, location))).value).toBe('asked by many');
+  });
+
   it('says CHUNK_MISSING at once when every replica answers that it has none', async () => {
     const { error, tookMs } = await run(read(fetcher(), { ...stored('x', []), nodes: [1, 2] }));
     expect(error?.code).toBe('CHUNK_MISSING');

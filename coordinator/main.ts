@@ -26,6 +26,7 @@ interface Flags {
   readonly stoppedGrace: number;
   readonly deletionGrace: number;
   readonly unknownGrace: number;
+  readonly sessionTimeout: number;
   readonly sync: 'interval' | 'always';
   readonly tlsKey?: string;
   readonly tlsCert?: string;
@@ -102,7 +103,8 @@ export async function runCoordinator(argv: readonly string[]): Promise<number> {
 
 function command(): Command {
   const option = (flags: string, description: string, name: string): Option => new Option(flags, description).env(`HOLDFAST_${name}`);
-  const { copies, chunkSizeBytes, downAfterMs, stoppedGraceMs, deletionGraceMs, unknownGraceMs } = defaultCoordinatorOptions;
+  const { copies, chunkSizeBytes, downAfterMs, stoppedGraceMs, deletionGraceMs, unknownGraceMs, sessionTimeoutMs } =
+    defaultCoordinatorOptions;
   return new Command('holdfast coordinator')
     .description('Runs the coordinator: keeps the metadata and decides. Exactly one per cluster.')
     .exitOverride()
@@ -142,6 +144,11 @@ function command(): Command {
         .argParser(integer(1000, 604_800_000)),
     )
     .addOption(
+      option('--session-timeout <ms>', 'a client that is away for longer loses its locks and what it had not sent', 'SESSION_TIMEOUT')
+        .default(sessionTimeoutMs)
+        .argParser(integer(1000, 86_400_000)),
+    )
+    .addOption(
       option('--sync <when>', 'when changes reach stable storage: within a second, or before each reply', 'SYNC')
         .choices(['interval', 'always'])
         .default('interval'),
@@ -171,6 +178,7 @@ async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise
       stoppedGraceMs: flags.stoppedGrace,
       deletionGraceMs: flags.deletionGrace,
       unknownGraceMs: flags.unknownGrace,
+      sessionTimeoutMs: flags.sessionTimeout,
       syncAlways: flags.sync === 'always',
     },
     ...(flags.tlsKey === undefined || flags.tlsCert === undefined

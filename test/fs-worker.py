@@ -6,7 +6,7 @@ A test that touched its own mount could wait for itself, and Node has no flock, 
 Bytes travel as latin-1 text. Files stay open under names the test gives. Commands run one after the other; those that wait (locks) run in a
 thread when their name ends in "&", and are interrupted by ["id", "signal", thread id].
 """
-import ctypes, errno, fcntl, hashlib, json, mmap, os, signal, stat, struct, sys, threading
+import ctypes, errno, fcntl, hashlib, json, mmap, os, random, signal, stat, struct, sys, threading
 
 libc = ctypes.CDLL(None, use_errno=True)
 os.chdir(sys.argv[1])
@@ -183,6 +183,37 @@ def read_often(path, times, size):
     return wrong
 
 
+def move_directories(seed, directories, times):
+    """Moves directories into each other at random, as somebody else does at the same time. Returns what should not happen."""
+    chance, wrong = random.Random(seed), []
+    def find():
+        return {os.path.basename(path): path for path, _, _ in os.walk("moved")}
+    for _ in range(times):
+        where = find()
+        one, other = chance.choice(directories), chance.choice(directories + ["moved"])
+        if one not in where or other not in where:
+            continue
+        try:
+            os.rename(where[one], os.path.join(where[other], one))
+        except OSError as error:
+            # Into itself, or moved by the other meanwhile.
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ESTALE):
+                wrong.append(errno.errorcode[error.errno])
+    return wrong
+
+
+def write_random(path, size):
+    """Random bytes in pieces of 1 MiB, synced. Returns the digest."""
+    total = hashlib.sha256()
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(size >> 20):
+            piece = os.urandom(1 << 20)
+            total.update(piece)
+            file.write(piece)
+        os.fsync(file.fileno())
+    return total.hexdigest()
+
+
 def seek(name, offset, whence):
     return os.lseek(files[name], offset, {"data": os.SEEK_DATA, "hole": os.SEEK_HOLE, "end": os.SEEK_END}[whence])
 
@@ -238,7 +269,7 @@ commands = {
     "makeFiles": lambda path, count: [os.close(os.open(f"{path}/file-{i:06d}", os.O_CREAT | os.O_WRONLY, 0o644)) for i in range(count)] and None,
     "count": lambda path: (lambda names: [len(names), len(set(names))])(os.listdir(path)),
     "appendLines": append_lines, "appendKeptOpen": append_kept_open, "countUp": count_up,
-    "replaceOften": replace_often, "readOften": read_often,
+    "replaceOften": replace_often, "moveDirectories": move_directories, "writeRandom": write_random, "readOften": read_often,
 }
 
 

@@ -1,6 +1,6 @@
 /**
- * A TCP proxy that can keep what the server says to itself, cut every connection (for replies that are lost after the work was done), and keep
- * a copy of everything that passes.
+ * A TCP proxy that can keep what the server says to itself, drop both directions, slow them down, and cut every connection (for replies that are lost
+ * after the work was done, for partitions, and for slow machines), and keep a copy of everything that passes.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
@@ -12,6 +12,12 @@ export class TcpProxy {
   isRecording = false;
   /** Both directions, as it came. */
   readonly recordedBytes: Buffer[] = [];
+  /** While true, bytes from the client are thrown away: with isSwallowing as well, nobody hears the other, and nobody is told. */
+  isDeaf = false;
+  /** Each piece that arrives waits this long before it is passed on. */
+  delayMs = 0;
+  /** Bytes a second that pass in each direction of a connection; 0 = as they come. */
+  bytesPerS = 0;
   private readonly sockets = new Set<Socket>();
   private constructor(
     private readonly server: Server,
@@ -39,17 +45,28 @@ export class TcpProxy {
           other.destroy();
         });
       }
-      near.on('data', (bytes) => {
-        if (proxy.isRecording) proxy.recordedBytes.push(bytes);
-        far.write(bytes);
-      });
-      far.on('data', (bytes) => {
-        if (proxy.isRecording) proxy.recordedBytes.push(bytes);
-        if (proxy.isSwallowing) proxy.swallowedBytes += bytes.length;
-        else near.write(bytes);
-      });
+      near.on('data', (bytes) => proxy.pass(near, far, bytes, () => proxy.isDeaf));
+      far.on('data', (bytes) => proxy.pass(far, near, bytes, () => proxy.isSwallowing));
     });
     return proxy;
+  }
+  private pass(from: Socket, to: Socket, bytes: Buffer, isDropped: () => boolean): void {
+    const waitMs = this.delayMs + (this.bytesPerS === 0 ? 0 : (bytes.length * 1000) / this.bytesPerS);
+    if (this.isRecording) this.recordedBytes.push(bytes);
+    const send = (): void => {
+      if (isDropped()) this.swallowedBytes += bytes.length;
+      else if (!to.destroyed) to.write(bytes);
+    };
+    if (waitMs === 0) {
+      send();
+      return;
+    }
+    // The sender is held up as by a slow line; what comes later does not overtake.
+    from.pause();
+    setTimeout(() => {
+      send();
+      from.resume();
+    }, waitMs);
   }
   /** Breaks every connection that passes through; new ones are taken. */
   cut(): void {
