@@ -5,6 +5,7 @@ import type { ChunkPeer } from '../../protocol/chunk-http.js';
 import type { ChunkId, NodeId } from '../../protocol/entities.js';
 import { HoldfastError } from '../../protocol/errors.js';
 import { LEAF_SIZE_BYTES } from '../../protocol/limits.js';
+import { Administrator } from './administrator.js';
 import { connectClient } from './client-machine.js';
 import { CoordinatorMachine } from './coordinator-machine.js';
 import { describe, Network } from './network.js';
@@ -110,6 +111,7 @@ export class Cluster implements NodeSurroundings {
   readonly coordinator: CoordinatorMachine;
   readonly nodes: SimNode[] = [];
   readonly clients: SimClient[] = [];
+  readonly administrator: Administrator;
   listener: ClusterListener | undefined;
 
   constructor(
@@ -120,6 +122,7 @@ export class Cluster implements NodeSurroundings {
     this.coordinator = new CoordinatorMachine(this);
     for (let at = 1; at <= shape.nodes; at++) this.nodes.push(new SimNode(this, `n${at}`, `zone${at}`, shape.capacityBytes));
     for (let at = 1; at <= shape.clients; at++) this.clients.push(new SimClient(this, `c${at}`));
+    this.administrator = new Administrator(world, ADMIN_TOKEN, (from) => this.dialerOf(from));
   }
 
   async start(): Promise<void> {

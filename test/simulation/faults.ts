@@ -2,6 +2,8 @@
  * What goes wrong in a simulation. Every fault heals itself after a while; the plan of a phase says which may come together, so that no more is broken
  * than the promises allow for: damage to stored bytes hits one node only, and not in the same phase as a loss of power.
  */
+import type { AdminCalls } from '../../protocol/admin-calls.js';
+import type { RequestOf } from '../../protocol/call.js';
 import type { ChunkId } from '../../protocol/entities.js';
 import type { Cluster } from './cluster.js';
 import type { SimNode } from './node-machine.js';
@@ -39,6 +41,22 @@ async function partition(context: FaultContext, a: SimProcess, b: SimProcess): P
   network.unblock(b, a);
   return true;
 }
+const isDrainingNow = (context: FaultContext, node: string): boolean =>
+  [...(context.cluster.coordinator.state()?.table('nodes').values() ?? [])].some((row) => row.name === node && row.isDraining);
+/** Asks until it is so and stays so: a coordinator that loses power may have forgotten the answer only if it was not given. */
+async function untilDone<M extends 'undrainNode' | 'setCopies'>(
+  context: FaultContext,
+  method: M,
+  args: RequestOf<AdminCalls, M>,
+  isDone: () => boolean,
+): Promise<boolean> {
+  for (;;) {
+    await context.cluster.administrator.tell(method, args);
+    if (isDone()) return true;
+    await seconds(context, 0.2, 0.4);
+  }
+}
+
 /** Sets a disk fault of one node for a while. */
 async function spoil(
   context: FaultContext,
@@ -370,6 +388,45 @@ export const faults: Record<string, Fault> = {
       network.cutReplyChance = 0;
       return true;
     },
+  },
+  'a node is drained': {
+    in: everywhere,
+    weight: 3,
+    run: async (context) => {
+      const { administrator } = context.cluster;
+      const { name: node } = somewhere(context, context.cluster.nodes);
+      const isDraining = await administrator.tell('drainNode', { node });
+      await seconds(context, 0.1, 7);
+      return (await untilDone(context, 'undrainNode', { node }, () => !isDrainingNow(context, node))) && isDraining;
+    },
+  },
+  'three copies are wanted for a while': {
+    in: everywhere,
+    weight: 2,
+    run: async (context) => {
+      const { administrator } = context.cluster;
+      const wanted = await administrator.tell('setCopies', { volume: 'main', copies: 3 });
+      await seconds(context, 0.1, 7);
+      const copies = (): number | undefined => context.cluster.coordinator.state()?.get('volumes', 1)?.copies;
+      return (await untilDone(context, 'setCopies', { volume: 'main', copies: 2 }, () => copies() === 2)) && wanted;
+    },
+  },
+  'the nodes are evened out': {
+    in: everywhere,
+    weight: 1,
+    run: async (context) => {
+      const { administrator } = context.cluster;
+      const isBegun = await administrator.tell('rebalance', { action: 'start' });
+      await seconds(context, 0.1, 3);
+      if (context.random.chance(0.3)) await administrator.tell('rebalance', { action: 'cancel' });
+      return isBegun;
+    },
+  },
+  'a scrub is ordered': {
+    in: everywhere,
+    weight: 1,
+    run: (context) =>
+      context.cluster.administrator.tell('scrub', { action: 'start', node: somewhere(context, context.cluster.nodes).name }),
   },
   'a clock jumps': {
     in: everywhere,

@@ -32,6 +32,7 @@ export interface RunResult {
 }
 
 const MAX_FILE_BYTES = 200_000;
+const SMALL_DISK_BYTES = 12 * 2 ** 20;
 /** Longer than any deadline inside: an operation that takes longer never ends. */
 const STUCK_AFTER_MS = 150_000;
 const HEAL_WITHIN_MS = 240_000;
@@ -73,7 +74,8 @@ class Run {
       nodes: random.chance(0.8) ? 3 : 4,
       clients: random.chance(0.75) ? 2 : 3,
       deletionGraceMs: random.pick([0, 0, 100, 1500]),
-      capacityBytes: 2 ** 40,
+      // Little in some, so that nodes can be unevenly full.
+      capacityBytes: random.chance(0.5) ? 2 ** 40 : SMALL_DISK_BYTES,
     });
     this.judge = new Judge(this.cluster);
     this.cluster.listener = {
@@ -260,8 +262,29 @@ class Run {
     }
     seat.kill();
     for (const problem of this.judge.countProblems()) world.fail(problem);
+    await this.drive('what an administrator sees', STUCK_AFTER_MS, this.askAround());
     this.isCalm = true;
     this.nodesLostPower = false;
+  }
+
+  /** All is well: the cluster must say so too, and have nothing left to do. */
+  private async askAround(): Promise<void> {
+    const { administrator } = this.cluster;
+    const report = await administrator.ask('check', {});
+    const { dangling, missing, missingReplicas, wrongReferenceCounts, belowCopies, nodesNotReached } = report;
+    const lost = this.nodesLostPower ? 0 : missing + missingReplicas + belowCopies;
+    if (dangling + wrongReferenceCounts + lost + nodesNotReached.length > 0)
+      this.world.fail(`the cluster's own check finds fault: ${JSON.stringify(report)}`);
+    for (let waits = 60; ; waits--) {
+      const { jobs } = await administrator.ask('jobs', {});
+      const running = jobs.filter(({ state }) => state === 'running' || state === 'waiting' || state === 'paused');
+      if (running.length === 0) return;
+      if (waits === 0) {
+        this.world.fail(`jobs that never end: ${JSON.stringify(running)}`);
+        return;
+      }
+      await this.pause(2000);
+    }
   }
 
   /** Everything is deleted: nothing may be left anywhere. */
