@@ -114,9 +114,9 @@ describe.skipIf(tmuxMissing)('the screen in a terminal', () => {
     terminal.keys('3');
     await terminal.shows('> big-file');
     terminal.keys('Enter');
-    await terminal.shows(/n4 up/);
+    await terminal.shows(/n4 +up/);
     generator.setNode('n4', 'down');
-    await terminal.shows(/n4 DOWN +\.xxx/);
+    await terminal.shows(/n4 +DOWN +\.xxx/);
     terminal.keys('n');
     await terminal.shows(/n4 +down/);
     terminal.keys('1');

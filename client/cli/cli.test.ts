@@ -6,11 +6,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ErrorCode, errorFacts, HoldfastError } from '../../protocol/errors.js';
 import { clusterPath, holdfastMounts } from './cluster-path.js';
 import { candidates } from './commands/completion.js';
-import { wordsOf } from './commands/shell.js';
+import { lastWord, wordsOf } from './commands/shell.js';
 import { CliError, EXIT, exitCodeOf, tellError } from './exit-codes.js';
 import { inParallel } from './parallel.js';
 import { isPart, mountArguments } from './parts.js';
 import { buildProgram } from './program.js';
+import { RateMeter } from './progress.js';
 import { findTarget } from './target.js';
 import { durationWords, modeWords, printable, sizeWords, table } from './words.js';
 
@@ -175,10 +176,26 @@ describe('the command line', () => {
   });
 });
 
+describe('the rate of a transfer', () => {
+  it('is that of the last seconds, not of all time', () => {
+    const meter = new RateMeter(0);
+    for (let second = 1; second <= 10; second += 1) meter.add(1000, second * 1000);
+    expect(meter.bytesPerS(10_000)).toBeCloseTo(1000);
+    for (let second = 11; second <= 20; second += 1) meter.add(10, second * 1000);
+    expect(meter.bytesPerS(20_000)).toBeCloseTo(10);
+    expect(new RateMeter(0).bytesPerS(0)).toBe(0);
+  });
+});
+
 describe('a line of the shell', () => {
   it('is parted at blanks, but not inside quotes', () => {
     expect(wordsOf(`  cat "a b" c\\ d 'e"f' g''h "" `)).toEqual(['cat', 'a b', 'c d', 'e"f', 'gh', '']);
     expect(() => wordsOf('cat "a')).toThrow(/quote/);
+  });
+  it('ends in the word that is to be completed', () => {
+    expect(lastWord('ca')).toEqual({ typed: 'ca', meant: 'ca', isFirst: true });
+    expect(lastWord('cat /a\\ b/c')).toEqual({ typed: '/a\\ b/c', meant: '/a b/c', isFirst: false });
+    expect(lastWord('cat /x ')).toEqual({ typed: '', meant: '', isFirst: false });
   });
   it('gives back any words that were quoted', () => {
     fc.assert(

@@ -22,8 +22,8 @@ export class Context {
   private readonly closers: (() => void | Promise<void>)[] = [];
   readonly isJson: boolean;
   readonly paint: Painter;
-  /** Aborted by the first Ctrl-C or SIGTERM. */
-  readonly interrupted = new AbortController();
+  /** Aborted by the first Ctrl-C or SIGTERM. The shell takes a new one for each line. */
+  interrupted = new AbortController();
   /** What to say to somebody who ended the command half-way. */
   whenInterrupted: string | undefined;
 
