@@ -197,7 +197,7 @@ export class ClientHandlers {
       case 'lookup':
         return ports.tree.lookup(caller, request);
       case 'getAttributes':
-        return { attributes: ports.tree.attributes(ports.tree.row(caller, (request as { inode: InodeId }).inode)) };
+        return { attributes: ports.tree.attributes(ports.tree.row(caller, (request as { inode: InodeId }).inode), caller) };
       case 'readDirectory':
         return ports.tree.readDirectory(caller, request);
       case 'listXattrs':

@@ -86,7 +86,7 @@ export class FileData {
     const { page, nextOffset } = pageOf(this.tree.view.extents(inode), fromOffset, Math.min(limit, MAX_EXTENTS_PER_PAGE));
     const chunks = new Set<ChunkId>();
     for (const extent of page) chunks.add(extent.chunk);
-    return { attributes: this.tree.attributes(row), extents: page, locations: this.keeper.locations([...chunks]), nextOffset };
+    return { attributes: this.tree.attributes(row, caller), extents: page, locations: this.keeper.locations([...chunks]), nextOffset };
   }
 
   /** @throws {HoldfastError} UPLOAD_AGAIN, EDQUOT, EFBIG, EINVAL, ESTALE */

@@ -84,9 +84,10 @@ export class FileTree {
     if (row.kind !== 'directory') fail('ENOTDIR', `inode ${inode} is not a directory`);
     return row;
   }
-  attributes(row: InodeRow): InodeAttributes {
-    // In the trash it has one name, as long as nobody who has it open could see otherwise.
-    const isInTrash = row.nlink === 0 && this.isTrashed(row.inode) && this.state.get('orphans', row.inode)?.holders.length === 0;
+  /** @param asker who is told; nobody in particular when absent */
+  attributes(row: InodeRow, asker?: ClientCaller): InodeAttributes {
+    // In the trash it has one name, but not for a program that has it open and deleted it.
+    const isInTrash = row.nlink === 0 && this.isTrashed(row.inode) && !this.isHeld(row.inode, asker?.client);
     return attributesOf(isInTrash ? { ...row, nlink: 1 } : row, this.view.xattrs(row.inode).size > 0);
   }
 
@@ -94,7 +95,7 @@ export class FileTree {
     const directory = this.directory(caller, parent);
     const attributes = (row: InodeRow | undefined) => ({
       parent: this.attributes(directory),
-      attributes: row ? this.attributes(row) : null,
+      attributes: row ? this.attributes(row, caller) : null,
     });
     if (name === '.') return attributes(directory);
     if (name === '..') return attributes(this.row(caller, directory.parent));
@@ -117,7 +118,7 @@ export class FileTree {
       const row = this.view.inode(children.get(name) as InodeId);
       if (!row) continue;
       entries.push({ name, inode: row.inode, kind: row.kind });
-      attributes.push(this.attributes(row));
+      attributes.push(this.attributes(row, caller));
     }
     return { directory: this.attributes(directory), entries, attributes, isLast: end === names.length };
   }
@@ -423,6 +424,11 @@ export class FileTree {
     return after;
   }
 
+  /** By the session, or by anybody at all. */
+  private isHeld(inode: InodeId, client: ClientId | undefined): boolean {
+    const holders = this.state.get('orphans', inode)?.holders ?? [];
+    return client === undefined ? holders.length > 0 : holders.includes(client);
+  }
   isTrashed(inode: InodeId): boolean {
     return this.state.get('trash', inode) !== undefined;
   }
