@@ -95,10 +95,11 @@ export interface FileHandle {
   /** Short at the end of the file; holes are zeros. Bytes are verified. */
   read(offset: number, length: number): Promise<Buffer>;
   /**
-   * Takes the bytes (they are copied or owned from here on) and returns when they are within the dirty budget. `append`: at the end of the file as
-   * this client knows it, and moved further if others append at the same time. Returns the offset.
+   * Takes the bytes (a copy; those that are `isGiven` may be kept themselves: nobody changes that memory any more) and returns when they are within
+   * the dirty budget. `append`: at the end of the file as this client knows it, and moved further if others append at the same time. Returns the
+   * offset.
    */
-  write(offset: number, data: Buffer, options?: { append?: boolean }): Promise<number>;
+  write(offset: number, data: Buffer, options?: { append?: boolean; isGiven?: boolean }): Promise<number>;
   /** Attributes with uncommitted size and mtime. */
   attributes(): Promise<InodeAttributes>;
   /** Everything written so far is at enough nodes and committed (P2). Rejects once for each failed write-back, sticky per handle until reported. */

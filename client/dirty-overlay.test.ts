@@ -35,6 +35,7 @@ const write = fc.record({
   ),
   length: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constant(WINDOW), fc.integer({ min: 1, max: 200 })),
   byte: fc.integer({ min: 1, max: 255 }),
+  isGiven: fc.boolean(),
 });
 const operation = fc.oneof(
   { weight: 8, arbitrary: write },
@@ -43,6 +44,14 @@ const operation = fc.oneof(
 );
 
 describe('dirty overlay', () => {
+  it('keeps the memory of a whole window that was given to it', () => {
+    const overlay = new DirtyOverlay(WINDOW);
+    const data = Buffer.alloc(WINDOW, 7);
+    overlay.write(WINDOW, data, true);
+    expect(overlay.heldBytes).toBe(WINDOW);
+    expect(overlay.takeFull()[0]?.data.buffer).toBe(data.buffer);
+  });
+
   it('gives back exactly what was written last, and knows what was not written', () => {
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
@@ -52,8 +61,8 @@ describe('dirty overlay', () => {
           if (op.kind === 'write') {
             const data = Buffer.alloc(Math.min(op.length, SPACE - op.offset), op.byte);
             apply(model, { offset: op.offset, data });
-            overlay.write(op.offset, data);
-            data.fill(0); // It must have been copied.
+            overlay.write(op.offset, data, op.isGiven);
+            if (!op.isGiven) data.fill(0); // It must have been copied.
           } else if (op.kind === 'clip') {
             model.bytes.fill(0, op.size);
             model.isWritten.fill(0, op.size);

@@ -38,15 +38,15 @@ export class DirtyOverlay {
     return last ? last.offset + last.length : 0;
   }
 
-  /** Takes a copy of the bytes. */
-  write(offset: number, data: Buffer): void {
+  /** Takes a copy of the bytes; of a whole window it keeps `data` itself when that `isGiven`. */
+  write(offset: number, data: Buffer, isGiven = false): void {
     const isSequential = offset === this.lastEnd;
     let at = 0;
     while (at < data.length) {
       const start = offset + at;
       const windowEnd = (Math.floor(start / this.windowBytes) + 1) * this.windowBytes;
       const length = Math.min(data.length - at, windowEnd - start);
-      this.writeInWindow(start, data.subarray(at, at + length), windowEnd, isSequential || at > 0);
+      this.writeInWindow(start, data.subarray(at, at + length), windowEnd, isSequential || at > 0, isGiven);
       at += length;
     }
     this.lastEnd = offset + data.length;
@@ -127,22 +127,24 @@ export class DirtyOverlay {
     return low;
   }
 
-  private writeInWindow(offset: number, data: Buffer, windowEnd: number, isSequential: boolean): void {
+  private writeInWindow(offset: number, data: Buffer, windowEnd: number, isSequential: boolean, isGiven: boolean): void {
     const end = offset + data.length;
     let index = this.firstEndingAfter(offset);
     const before = this.segments[index - 1];
     // A piece that ends exactly here in the same window grows; so does one that this write begins inside of.
     if (before && before.offset + before.length === offset && before.offset >= windowEnd - this.windowBytes) index--;
     let segment = this.segments[index];
+    let isKept = false;
     if (!segment || segment.offset > offset) {
       const startsWindow = offset === windowEnd - this.windowBytes;
+      isKept = isGiven && startsWindow && data.length === this.windowBytes;
       const capacity = isSequential && startsWindow ? this.windowBytes : data.length;
-      segment = { offset, length: 0, buffer: Buffer.allocUnsafe(capacity) };
+      segment = { offset, length: 0, buffer: isKept ? data : Buffer.allocUnsafe(capacity) };
       this.heldBytes += capacity;
       this.segments.splice(index, 0, segment);
     }
     this.reserve(segment, end - segment.offset, windowEnd);
-    data.copy(segment.buffer, offset - segment.offset);
+    if (!isKept) data.copy(segment.buffer, offset - segment.offset);
     segment.length = Math.max(segment.length, end - segment.offset);
     this.absorb(index, windowEnd);
     if (segment.length === this.windowBytes) this.mayHaveFull = true;

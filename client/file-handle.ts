@@ -34,17 +34,17 @@ export class Handle implements FileHandle {
     return this.file.reader.read(offset, length, this.file.writer, this.position);
   }
 
-  async write(offset: number, data: Buffer, options: { append?: boolean } = {}): Promise<number> {
+  async write(offset: number, data: Buffer, options: { append?: boolean; isGiven?: boolean } = {}): Promise<number> {
     this.needWrite();
     this.tellLoss();
     if (data.length === 0) return offset;
     if (offset + data.length > MAX_FILE_SIZE_BYTES) throw new HoldfastError('EFBIG', `a file holds at most ${MAX_FILE_SIZE_BYTES} bytes`);
     const { writer } = this.file;
     const isAppend = options.append === true;
-    let at = writer.write(offset, data, isAppend, () => this.core.cache.attributes(this.inode));
+    let at = writer.write(offset, data, isAppend, () => this.core.cache.attributes(this.inode), options.isGiven);
     if (at === undefined) {
       const attributes = await this.core.attributes(this.inode);
-      at = writer.write(offset, data, isAppend, () => attributes)!;
+      at = writer.write(offset, data, isAppend, () => attributes, options.isGiven)!;
     }
     if (!this.core.budget.hasRoom) await writer.room();
     return at;

@@ -165,7 +165,13 @@ export class FileWriter implements NewerBytes {
   }
 
   /** Takes a copy; waits while the budget is spent. `committed` must be as of now. Returns where the bytes went. */
-  write(offset: number, data: Buffer, isAppend: boolean, committed: () => InodeAttributes | undefined): number | undefined {
+  write(
+    offset: number,
+    data: Buffer,
+    isAppend: boolean,
+    committed: () => InodeAttributes | undefined,
+    isGiven?: boolean,
+  ): number | undefined {
     if (this.failure && isCode(this.failure, 'ENOSPC', 'EDQUOT') && this.cuts.length > 0) {
       const error = this.failure;
       this.retry(); // Space may be free again: the next write or flush will see.
@@ -187,7 +193,7 @@ export class FileWriter implements NewerBytes {
     }
     if (this.overlay.isEmpty) this.dirtySinceMs = this.core.environment.monotonicMs();
     const heldBefore = this.overlay.heldBytes;
-    this.overlay.write(at, data);
+    this.overlay.write(at, data, isGiven);
     this.mtime = timestamp(this.core.environment);
     this.core.budget.change(this.overlay.heldBytes - heldBefore);
     this.cutWhatIsReady();

@@ -116,8 +116,11 @@ export class Journal {
   }
   /** Resolves when everything appended so far is on stable storage, and in the copies. */
   async synced(): Promise<void> {
+    await this.written();
+    // The disk here and the disks of the copies work at the same time: a record that only a copy kept is one that nobody was promised.
+    const copied = this.copies?.durable(this.writtenSequence);
     await this.syncedLocally();
-    await this.copies?.durable(this.syncedSequence);
+    await copied;
   }
   /** As `synced`, without the copies. */
   async syncedLocally(): Promise<void> {

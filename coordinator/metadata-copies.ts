@@ -19,7 +19,7 @@ import { writeSnapshot } from './snapshot.js';
 
 const SILENT_MS = 400;
 /** Records nobody waits for are sent this long after the first of them. */
-const GATHER_MS = 100;
+const GATHER_MS = 250;
 const REPLACE_AFTER_MS = 5000;
 const LOOK_INTERVAL_MS = 1000;
 /** A stream this long (or twice its snapshot) is replaced by a new snapshot, or one that is this far behind is begun anew. */

@@ -50,14 +50,15 @@ export class KernelChannel {
         this.binding.ended();
         return;
       }
+      const isLarge = length >= COPY_BELOW_BYTES;
       let bytes: Buffer;
-      if (length < COPY_BELOW_BYTES) {
+      if (!isLarge) {
         bytes = Buffer.from(this.#scratch.subarray(0, length));
       } else {
         bytes = this.#scratch.subarray(0, length);
         this.#scratch = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
       }
-      this.onRequest(new KernelRequest(bytes));
+      this.onRequest(new KernelRequest(bytes, isLarge));
     }
   }
 

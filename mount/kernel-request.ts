@@ -16,7 +16,11 @@ export class KernelRequest {
   isAnswered = false;
   #abort: AbortController | undefined;
 
-  constructor(readonly bytes: Buffer) {
+  constructor(
+    readonly bytes: Buffer,
+    /** Nobody else will use this memory: what is kept of it needs no copy. */
+    readonly ownsBytes = false,
+  ) {
     this.opcode = bytes.readUInt32LE(4);
     this.unique = readU64(bytes, 8);
     this.node = readU64(bytes, 16);

@@ -15,7 +15,7 @@ import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_IDS_PER_CALL, SMALL_CHUNK_BYTES } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
-import { checkPermit, type Permit, sign } from '../protocol/permit.js';
+import { checkPermit, KnownPermits, type Permit, sign } from '../protocol/permit.js';
 import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut } from './chunk-store.js';
 import { IdLocks } from './id-locks.js';
 import { inParallel } from './parallel.js';
@@ -58,6 +58,7 @@ export class ChunkService {
   private membership: Membership | undefined;
   private home: Home | undefined;
   private sequence = 0;
+  private readonly permits = new KnownPermits();
   private readonly locks = new IdLocks();
   /** Condemned chunks; the value tells one mark from a later one for the same id. */
   private readonly marks = new Map<ChunkId, number>();
@@ -90,7 +91,7 @@ export class ChunkService {
   /** @throws {HoldfastError} NOT_READY, UNAUTHORIZED, PERMIT_EXPIRED, FORBIDDEN */
   authorize(permit: string, access: 'read' | 'write'): Permit {
     const membership = this.member();
-    return checkPermit(membership.accessKey, permit, {
+    return this.permits.check(membership.accessKey, permit, {
       cluster: membership.cluster,
       access,
       now: membership.generation,

@@ -47,6 +47,7 @@ export interface ChunkStore {
   has(id: ChunkId): boolean;
   /**
    * Stores chunks. Outcome per chunk: undefined = done; otherwise ENOSPC (no room, also out of inodes), EROFS (store became read-only) or EIO.
+   * Once it resolves the store looks at the caller's bytes no more: they may be overwritten.
    */
   put(chunks: readonly ChunkToPut[], durable: boolean): Promise<(HoldfastError | undefined)[]>;
   /**

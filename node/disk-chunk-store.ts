@@ -34,7 +34,10 @@ const PARALLEL_DISK_CALLS = 8;
 /** The log of small chunks is moved to files when nothing was put into it for this long, or when it has grown beyond MOVE_AT_BYTES. */
 const MOVE_AFTER_QUIET_MS = 2000;
 const MOVE_AT_BYTES = 256 * 1024 * 1024;
-const MOVE_GROUP_CHUNKS = 64;
+const MOVE_GROUP_CHUNKS = 32;
+/** Moving can wait and readers cannot: after each group it rests this many times as long as the group took. */
+const MOVE_REST_FACTOR = 3;
+const MOVE_LONGEST_REST_MS = 1000;
 
 export interface DiskChunkStoreOptions extends SpaceLimits {
   readonly data: string;
@@ -64,6 +67,9 @@ export class DiskChunkStore implements ChunkStore {
   private timer: Timer | undefined;
   private pass: Promise<void> | undefined;
   private moving: Promise<void> | undefined;
+  private endRest = (): void => {};
+  /** Somebody waits for the end of the move. */
+  private isHurried = false;
   private isClosed = false;
 
   private constructor(options: DiskChunkStoreOptions) {
@@ -247,6 +253,7 @@ export class DiskChunkStore implements ChunkStore {
     if (this.isClosed) return;
     this.isClosed = true;
     this.timer?.cancel();
+    this.endRest();
     await this.pass;
     await this.moving;
     await this.syncFiles([...this.unstable]);
@@ -259,6 +266,7 @@ export class DiskChunkStore implements ChunkStore {
   async abandon(): Promise<void> {
     this.isClosed = true;
     this.timer?.cancel();
+    this.endRest();
     await this.pass;
     await this.moving;
     this.openFiles.dropAll();
@@ -266,9 +274,15 @@ export class DiskChunkStore implements ChunkStore {
 
   /** Moves the small chunks to files of their own now, for tests; in a running node this happens when things are quiet. */
   async moveSmallChunks(): Promise<void> {
+    this.isHurried = true;
+    this.endRest();
     await this.moving;
+    this.isHurried = false;
     this.logs.seal();
-    await this.moveSealedLogs(() => true);
+    await this.moveSealedLogs(
+      () => true,
+      () => false,
+    );
   }
 
   // ---- start ----
@@ -431,9 +445,10 @@ export class DiskChunkStore implements ChunkStore {
     await Promise.all([this.logs.syncAll(), this.unstable.size > 0 ? this.syncFiles([...this.unstable]) : undefined]);
     const isQuiet = (): boolean => this.environment.monotonicMs() - this.logs.lastAppendMs > MOVE_AFTER_QUIET_MS;
     if (isQuiet()) this.logs.seal();
-    const isWanted = (): boolean => !this.isClosed && (isQuiet() || this.logs.totalBytes > MOVE_AT_BYTES);
+    const isMuch = (): boolean => this.logs.totalBytes > MOVE_AT_BYTES;
+    const isWanted = (): boolean => !this.isClosed && (isQuiet() || isMuch());
     // Not awaited: a long move must not hold up the next background sync.
-    if (isWanted()) void this.moveSealedLogs(isWanted);
+    if (isWanted()) void this.moveSealedLogs(isWanted, () => !isMuch());
   }
 
   /** Files first, then each directory once: a stable name must not point at bytes that are not. Failed ones are dropped and reported. */
@@ -492,21 +507,23 @@ export class DiskChunkStore implements ChunkStore {
     }
   }
 
-  private moveSealedLogs(isWanted: () => boolean): Promise<void> {
-    this.moving ??= this.moveNow(isWanted).finally(() => {
+  private moveSealedLogs(isWanted: () => boolean, mayRest: () => boolean): Promise<void> {
+    this.moving ??= this.moveNow(isWanted, mayRest).finally(() => {
       this.moving = undefined;
     });
     return this.moving;
   }
 
-  private async moveNow(isWanted: () => boolean): Promise<void> {
+  private async moveNow(isWanted: () => boolean, mayRest: () => boolean): Promise<void> {
     for (const log of [...this.logs.sealed]) {
       const live = log.records.filter(({ id, offset }) => isAt(this.table.get(id), log, offset));
       try {
         // In groups, because each file costs a sync of its own: a stop or new work must not wait for thousands of them.
         for (let at = 0; at < live.length; at += MOVE_GROUP_CHUNKS) {
           if (!isWanted()) return;
+          const startedMs = this.environment.monotonicMs();
           await this.moveGroup(log, live.slice(at, at + MOVE_GROUP_CHUNKS));
+          if (mayRest()) await this.rest((this.environment.monotonicMs() - startedMs) * MOVE_REST_FACTOR);
         }
         await this.logs.drop(log);
         this.space.forget();
@@ -516,6 +533,21 @@ export class DiskChunkStore implements ChunkStore {
         return;
       }
     }
+  }
+
+  /** Ends early when the store is closed. */
+  private rest(durationMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.isClosed || this.isHurried || durationMs <= 0) {
+        resolve();
+        return;
+      }
+      const timer = this.environment.setTimer(Math.min(durationMs, MOVE_LONGEST_REST_MS), resolve);
+      this.endRest = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
   }
 
   private async moveGroup(log: SmallLogFile, records: readonly LogRecord[]): Promise<void> {

@@ -6,6 +6,7 @@ import { DURABLE_HEADER, decodeBatch, encodeBatch, SHA256_HEADER, statusOf } fro
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError, toWire } from '../protocol/errors.js';
 import { MAX_BATCH_CHUNKS, MAX_IDS_PER_CALL, MAX_PUT_BODY_BYTES } from '../protocol/limits.js';
+import { BodyBuffers } from './body-buffers.js';
 import type { ChunkService } from './chunk-service.js';
 import { MetadataStore } from './metadata-store.js';
 import type { NodeMetrics } from './metrics.js';
@@ -52,8 +53,15 @@ export function createChunkServer(options: ChunkServerOptions): Server {
   return server;
 }
 
+interface Body {
+  readonly bytes: Buffer;
+  readonly release: () => void;
+  readonly reuse: () => void;
+}
+
 class ChunkRequests {
   private bodiesBytes = 0;
+  private readonly buffers = new BodyBuffers();
   constructor(private readonly options: ChunkServerOptions) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
@@ -90,6 +98,7 @@ class ChunkRequests {
       const body = await this.body(request, MAX_PUT_BODY_BYTES);
       try {
         const results = await service.put(permit, decodeBatch(body.bytes, MAX_BATCH_CHUNKS), isDurable(request));
+        body.reuse();
         return json(response, 200, { receipts: results.map((result) => (typeof result === 'string' ? result : toWire(result))) });
       } finally {
         body.release();
@@ -128,6 +137,7 @@ class ChunkRequests {
       const body = await this.body(request, MAX_PUT_BODY_BYTES);
       try {
         const [result] = await service.put(permit, [{ id, encoded: body.bytes }], isDurable(request));
+        body.reuse();
         if (result instanceof HoldfastError) throw result.code === 'CHUNK_CORRUPT' ? new HttpFailure(422, result) : result;
         return json(response, 201, { receipt: result });
       } finally {
@@ -196,8 +206,11 @@ class ChunkRequests {
     response.end();
   }
 
-  /** Reads a whole body, refusing it before the first byte when it is too large or too much is being read already. `release` it when done. */
-  private async body(request: IncomingMessage, maxBytes: number): Promise<{ bytes: Buffer; release: () => void }> {
+  /**
+   * Reads a whole body, refusing it before the first byte when it is too large or too much is being read already. `release` it when done, in any
+   * case; `reuse` it when surely nobody looks at its bytes any more: a later body overwrites them.
+   */
+  private async body(request: IncomingMessage, maxBytes: number): Promise<Body> {
     const announced = request.headers['content-length'];
     const tooLarge = (): HoldfastError => new HoldfastError('TOO_LARGE', `a body here holds at most ${maxBytes} bytes`);
     const lengthBytes = announced === undefined ? undefined : Number(announced);
@@ -206,13 +219,18 @@ class ChunkRequests {
     if (this.bodiesBytes + countedBytes > MAX_BODIES_BYTES)
       throw new HoldfastError('OVERLOADED', 'this node is receiving as much as it can: try again shortly');
     this.bodiesBytes += countedBytes;
+    let target = lengthBytes === undefined ? undefined : this.buffers.take(lengthBytes);
     let isReleased = false;
     const release = (): void => {
       if (!isReleased) this.bodiesBytes -= countedBytes;
       isReleased = true;
     };
+    const reuse = (): void => {
+      if (target) this.buffers.giveBack(target);
+      target = undefined;
+    };
     try {
-      return { bytes: await readBody(request, lengthBytes, maxBytes, tooLarge), release };
+      return { bytes: await readBody(request, target, maxBytes, tooLarge), release, reuse };
     } catch (error) {
       release();
       throw error;
@@ -250,18 +268,13 @@ class HttpFailure extends Error {
   }
 }
 
-function readBody(
-  request: IncomingMessage,
-  lengthBytes: number | undefined,
-  maxBytes: number,
-  tooLarge: () => HoldfastError,
-): Promise<Buffer> {
+/** @param target as long as the body announced itself; undefined when it did not */
+function readBody(request: IncomingMessage, target: Buffer | undefined, maxBytes: number, tooLarge: () => HoldfastError): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const target = lengthBytes === undefined ? undefined : Buffer.allocUnsafe(lengthBytes);
     const pieces: Buffer[] = [];
     let at = 0;
     request.on('data', (piece: Buffer) => {
-      if (at + piece.length > (lengthBytes ?? maxBytes)) {
+      if (at + piece.length > (target?.length ?? maxBytes)) {
         request.removeAllListeners('data');
         request.pause();
         reject(tooLarge());
@@ -271,12 +284,18 @@ function readBody(
       else pieces.push(piece);
       at += piece.length;
     });
+    let isEnded = false;
     request.once('end', () => {
+      isEnded = true;
       if (target && at !== target.length) reject(new HoldfastError('BAD_MESSAGE', 'the body was cut off'));
       else resolve(target ?? Buffer.concat(pieces));
     });
-    request.once('error', () => reject(new HoldfastError('BAD_MESSAGE', 'the body was cut off')));
-    request.once('close', () => reject(new HoldfastError('BAD_MESSAGE', 'the body was cut off')));
+    const cutOff = (): void => {
+      // After the end this comes as well; an error costs its stack trace, so none is made for nothing.
+      if (!isEnded) reject(new HoldfastError('BAD_MESSAGE', 'the body was cut off'));
+    };
+    request.once('error', cutOff);
+    request.once('close', cutOff);
   });
 }
 

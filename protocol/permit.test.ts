@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PERMIT_GENERATIONS_VALID } from './limits.js';
-import { checkPermit, openReceipt, type Permit, type Receipt, sign } from './permit.js';
+import { checkPermit, KnownPermits, openReceipt, type Permit, type Receipt, sign } from './permit.js';
 
 const key = Buffer.alloc(32, 7);
 const otherKey = Buffer.alloc(32, 8);
@@ -43,6 +43,18 @@ describe('a permit', () => {
     expect(checkPermit(key, token, { ...wanted, now: 100 + PERMIT_GENERATIONS_VALID }).generation).toBe(100);
     expect(() => checkPermit(key, token, { ...wanted, now: 101 + PERMIT_GENERATIONS_VALID })).toThrow(/expired/);
     expect(checkPermit(key, token, { ...wanted, now: 3 }).generation).toBe(100);
+  });
+  it('known from before is refused all the same once it is too old, revoked, for reading only or the key is another', () => {
+    const known = new KnownPermits();
+    const token = sign(key, permit);
+    expect(known.check(key, token, wanted)).toEqual(permit);
+    expect(known.check(key, token, wanted)).toEqual(permit);
+    expect(() => known.check(key, token, { ...wanted, now: 101 + PERMIT_GENERATIONS_VALID })).toThrow(/expired/);
+    expect(() => known.check(key, token, { ...wanted, access: 'write' })).toThrow(/reading only/);
+    expect(() => known.check(key, token, { ...wanted, cluster: 'c2' })).toThrow(/another cluster/);
+    expect(() => known.check(key, token, { ...wanted, isRevoked: () => true })).toThrow(/revoked/);
+    expect(() => known.check(otherKey, token, wanted)).toThrow(/not valid/);
+    expect(() => known.check(key, `${token.slice(0, -2)}AA`, wanted)).toThrow(/not valid/);
   });
   it('of a revoked client is refused', () => {
     expect(() => checkPermit(key, sign(key, permit), { ...wanted, isRevoked: (client) => client === permit.client })).toThrow(/revoked/);

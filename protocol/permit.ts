@@ -11,6 +11,9 @@ import type { ChunkId, ClientId, NodeId, VolumeId } from './entities.js';
 import { HoldfastError } from './errors.js';
 import { PERMIT_GENERATIONS_VALID } from './limits.js';
 
+/** A permit lives for some minutes, so this is plenty; when it is not, checking costs what it did. */
+const MAX_KNOWN_PERMITS = 1000;
+
 export interface Permit {
   readonly kind: 'permit';
   readonly cluster: string;
@@ -70,12 +73,39 @@ function open(key: Buffer, token: string): unknown {
  * @param now current generation as the node knows it
  * @throws {HoldfastError} UNAUTHORIZED, PERMIT_EXPIRED, FORBIDDEN (wrong access or cluster)
  */
-export function checkPermit(
-  key: Buffer,
-  token: string,
-  wanted: { cluster: string; access: 'read' | 'write'; now: number; isRevoked?: (client: string) => boolean },
-): Permit {
-  const permit = open(key, token) as Permit;
+export function checkPermit(key: Buffer, token: string, wanted: WantedAccess): Permit {
+  return checkClaims(open(key, token) as Permit, wanted);
+}
+
+export interface WantedAccess {
+  readonly cluster: string;
+  readonly access: 'read' | 'write';
+  readonly now: number;
+  readonly isRevoked?: (client: string) => boolean;
+}
+
+/** Permits whose MAC was found right a moment ago. The same few come with every request; what they allow now is looked at each time. */
+export class KnownPermits {
+  private known = new Map<string, Permit>();
+  private key: Buffer | undefined;
+
+  /** As checkPermit. */
+  check(key: Buffer, token: string, wanted: WantedAccess): Permit {
+    if (this.key === undefined || !this.key.equals(key)) {
+      this.key = key;
+      this.known.clear();
+    }
+    let permit = this.known.get(token);
+    if (!permit) {
+      permit = open(key, token) as Permit;
+      if (this.known.size >= MAX_KNOWN_PERMITS) this.known.clear();
+      this.known.set(token, permit);
+    }
+    return checkClaims(permit, wanted);
+  }
+}
+
+function checkClaims(permit: Permit, wanted: WantedAccess): Permit {
   if (permit.kind !== 'permit') throw new HoldfastError('UNAUTHORIZED', 'not a permit');
   if (permit.cluster !== wanted.cluster) throw new HoldfastError('UNAUTHORIZED', 'permit of another cluster');
   if (permit.generation < wanted.now - PERMIT_GENERATIONS_VALID) throw new HoldfastError('PERMIT_EXPIRED', 'permit has expired');

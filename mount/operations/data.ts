@@ -37,7 +37,7 @@ export async function write(mount: MountState, request: KernelRequest): Promise<
       void mount.kernel.invalidateInode(nodeOfInode(mount, handle.inode));
     }
   } else {
-    await handle.file.write(offset, bytes);
+    await handle.file.write(offset, bytes, { isGiven: request.ownsBytes });
   }
   mount.known.cached(handle.inode);
   const out = Buffer.alloc(8);
