@@ -28,6 +28,9 @@ const COMMIT_EXTENTS = MAX_EXTENTS_PER_COMMIT / 2;
 /** From here on it pays to ask first whether the chunk exists. */
 const DEDUPLICATE_BYTES = 256 * 1024;
 const GROUP_BYTES = 4 * 1024 * 1024;
+/** After so many large chunks that were nowhere yet only one of ASK_EVERY is asked about, until one exists. */
+const NEW_IN_A_ROW = 8;
+const ASK_EVERY = 8;
 
 export interface PendingChunk extends UploadChunk {
   /** What was written; what goes to nodes (`parts`) may be the same bytes sealed. */
@@ -88,6 +91,9 @@ export class FileWriter implements NewerBytes {
    * bytes of a new file need not be: there is no older state to come back to.
    */
   private replaces = false;
+  /** Answers in a row that said: not there. */
+  private newInARow = 0;
+  private largeChunks = 0;
   private failure: HoldfastError | undefined;
   private waiters: FlushWaiter[] = [];
   private uploadWaiters: FlushWaiter[] = [];
@@ -416,11 +422,17 @@ export class FileWriter implements NewerBytes {
   }
 
   private async uploadLarge(chunk: PendingChunk, durable: boolean, untilMs: number, mayDeduplicate: boolean): Promise<void> {
-    if (mayDeduplicate) {
+    if (mayDeduplicate && this.asksFirst()) {
       chunk.present = await this.core.deduplicator.find(chunk.id);
+      this.newInARow = chunk.present ? 0 : this.newInARow + 1;
       if (chunk.present) return;
     }
     await this.core.uploader.upload([chunk], { durable, untilMs });
+  }
+
+  /** A file that goes on being new is asked about now and then only: uploading what exists costs bytes on the wire, and nothing else. */
+  private asksFirst(): boolean {
+    return this.newInARow < NEW_IN_A_ROW || this.largeChunks++ % ASK_EVERY === 0;
   }
 
   /** Starts failed uploads again. */

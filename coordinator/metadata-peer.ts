@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Pool } from 'undici';
 import { SHA256_HEADER } from '../protocol/chunk-http.js';
 import { fromWire, HoldfastError, type WireError } from '../protocol/errors.js';
+import { exchange } from '../protocol/http-exchange.js';
 import { type Permit, sign } from '../protocol/permit.js';
 
 export interface MetadataBlob {
@@ -50,6 +51,9 @@ export class HttpMetadataPeer implements MetadataPeer {
       connections: 2,
       keepAliveTimeout: 10_000,
       keepAliveMaxTimeout: 10_000,
+      // Each request has a deadline of its own.
+      headersTimeout: 0,
+      bodyTimeout: 0,
       connect: { timeout: 2000, ...(ca === undefined ? {} : { ca }) },
     });
   }
@@ -90,17 +94,8 @@ export class HttpMetadataPeer implements MetadataPeer {
     let status: number;
     let answer: Buffer;
     try {
-      const reply = await this.pool.request({
-        method,
-        path,
-        headers: { authorization: `Bearer ${this.permit}`, ...headers },
-        body: body ?? null,
-        headersTimeout: timeoutMs,
-        bodyTimeout: timeoutMs,
-        signal: AbortSignal.timeout(timeoutMs),
-      });
-      status = reply.statusCode;
-      answer = Buffer.from(await reply.body.arrayBuffer());
+      const request = { method, path, permit: this.permit, headers, maxReplyBytes: Number.MAX_SAFE_INTEGER, timeoutMs };
+      ({ status, body: answer } = await exchange(this.pool, this, body ? { ...request, body: [body] } : request, timeoutMs));
     } catch (error) {
       throw new HoldfastError(
         'UNREACHABLE',

@@ -5,7 +5,7 @@
  * On Socket.IO a call is the event "call" with one CallFrame and an acknowledgement carrying one ReplyFrame, in both directions; a push is
  * the event "push" with one PushFrame and no acknowledgement. Binary never travels here beyond single Buffers inside a message.
  */
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { WireError } from './errors.js';
 
 export interface CallFrame {
@@ -25,12 +25,16 @@ export interface PushFrame {
   readonly data: unknown;
 }
 
-export const callFrameSchema = z.object({
-  method: z.string().max(64),
-  request: z.number().int().nonnegative().optional(),
-  answeredBelow: z.number().int().nonnegative().optional(),
-  args: z.unknown(),
-});
+/** The frame, when it is one; checked by hand because every call passes here. What `args` holds is for the table's schema to say. */
+export function callFrameOf(frame: unknown): CallFrame | undefined {
+  if (typeof frame !== 'object' || frame === null) return undefined;
+  const { method, request, answeredBelow, args } = frame as Partial<Record<keyof CallFrame, unknown>>;
+  if (typeof method !== 'string' || method.length > 64) return undefined;
+  if (!isCountOrAbsent(request) || !isCountOrAbsent(answeredBelow)) return undefined;
+  return { method, args, ...(request === undefined ? {} : { request }), ...(answeredBelow === undefined ? {} : { answeredBelow }) };
+}
+const isCountOrAbsent = (value: unknown): value is number | undefined =>
+  value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0);
 
 /** One call of a table: `request` is checked at the boundary, `Reply` is a type only. */
 export interface CallDefinition<Request, Reply, Changes extends boolean = boolean> {

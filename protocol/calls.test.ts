@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { adminCalls } from './admin-calls.js';
-import { type CallTable, callFrameSchema } from './call.js';
+import { type CallTable, callFrameOf } from './call.js';
 import { clientCalls, clientServes } from './client-calls.js';
 import { errorFacts, fromWire, HoldfastError, toWire } from './errors.js';
 import { nodeCalls, nodeServes } from './node-calls.js';
@@ -34,9 +34,19 @@ describe('every message schema', () => {
       expect(clientCalls.truncate.request.safeParse({ inode: 1, sizeBytes: bad }).success).toBe(false);
   });
   it('takes a call frame apart only when its shape is right', () => {
-    expect(callFrameSchema.safeParse({ method: 'lookup', args: {} }).success).toBe(true);
-    expect(callFrameSchema.safeParse({ method: 5, args: {} }).success).toBe(false);
-    expect(callFrameSchema.safeParse({ method: 'x'.repeat(65), args: {} }).success).toBe(false);
+    expect(callFrameOf({ method: 'lookup', args: {}, more: 1 })).toEqual({ method: 'lookup', args: {} });
+    const change = { method: 'create', request: 7, answeredBelow: 6, args: { name: 'a' } };
+    expect(callFrameOf(change)).toEqual(change);
+    for (const wrong of [
+      { method: 5 },
+      { method: 'x'.repeat(65) },
+      { request: -1 },
+      { request: 1.5 },
+      { request: '1' },
+      { answeredBelow: null },
+    ])
+      expect(callFrameOf({ method: 'lookup', args: {}, ...wrong })).toBeUndefined();
+    for (const nothing of [undefined, null, 'lookup', 5]) expect(callFrameOf(nothing)).toBeUndefined();
   });
 });
 

@@ -3,18 +3,17 @@
  * bodies, replies capped while they arrive, every request with a deadline. A request that met a connection the node had just closed (the usual
  * race of keep-alive) is sent once more; all requests here may be repeated, since chunks are named by their hash.
  */
-import { type Dispatcher, Pool } from 'undici';
+import { Pool } from 'undici';
 import { type ChunkPeer, DURABLE_HEADER, decodeBatch, type EncodedChunk, encodeBatch } from './chunk-http.js';
 import type { ChunkId, NodeId } from './entities.js';
 import { fromWire, HoldfastError, type WireError } from './errors.js';
+import { exchange, type HttpReply, type HttpRequest } from './http-exchange.js';
 import { MAX_PUT_BODY_BYTES } from './limits.js';
 
 /** JSON replies: 512 receipts of about 600 bytes, or 2000 ids, with room to spare. */
 const MAX_JSON_BYTES = 1024 * 1024;
 /** Shorter than the node's, so that normally it is this side that closes. */
 const KEEP_ALIVE_MS = 10_000;
-/** Up to this size the pieces of a body are joined: one copy is cheaper than several writes. */
-const JOIN_BODY_BYTES = 256 * 1024;
 /** What undici says when a kept-alive connection turned out closed. */
 const STALE_SOCKET = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
@@ -27,21 +26,6 @@ export interface HttpChunkPeerOptions {
   /** Certificates to trust, PEM, for https. */
   readonly ca?: string | Buffer;
   readonly connectTimeoutMs?: number;
-}
-
-interface Request {
-  readonly method: 'PUT' | 'POST' | 'GET' | 'HEAD' | 'DELETE';
-  readonly path: string;
-  readonly permit: string;
-  readonly headers?: Record<string, string>;
-  readonly body?: readonly Buffer[];
-  readonly maxReplyBytes: number;
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-}
-interface Reply {
-  readonly status: number;
-  readonly body: Buffer;
 }
 
 export class HttpChunkPeer implements ChunkPeer {
@@ -124,16 +108,16 @@ export class HttpChunkPeer implements ChunkPeer {
     return this.pool.destroy();
   }
 
-  private async send(request: Request): Promise<Reply> {
+  private async send(request: HttpRequest): Promise<HttpReply> {
     const deadlineMs = performance.now() + request.timeoutMs;
     try {
-      return await this.sendOnce(request, request.timeoutMs);
+      return await exchange(this.pool, this, request, request.timeoutMs);
     } catch (error) {
       const leftMs = deadlineMs - performance.now();
       if (!STALE_SOCKET.has((error as { code?: string }).code ?? '') || leftMs <= 0 || request.signal?.aborted) throw this.failure(error);
     }
     try {
-      return await this.sendOnce(request, Math.max(1, deadlineMs - performance.now()));
+      return await exchange(this.pool, this, request, Math.max(1, deadlineMs - performance.now()));
     } catch (error) {
       throw this.failure(error);
     }
@@ -146,94 +130,9 @@ export class HttpChunkPeer implements ChunkPeer {
       node: this.node,
     });
   }
-
-  private sendOnce(request: Request, timeoutMs: number): Promise<Reply> {
-    return new Promise((resolve, reject) => {
-      let controller: Dispatcher.DispatchController | undefined;
-      let isSettled = false;
-      const settle = (): boolean => {
-        if (isSettled) return false;
-        isSettled = true;
-        clearTimeout(timer);
-        request.signal?.removeEventListener('abort', onAbort);
-        return true;
-      };
-      const fail = (error: unknown): void => {
-        if (settle()) reject(error instanceof Error ? error : new Error(String(error)));
-      };
-      const giveUp = (error: HoldfastError): void => {
-        fail(error);
-        controller?.abort(error);
-      };
-      const onAbort = (): void => giveUp(new HoldfastError('EINTR', 'the transfer was given up'));
-      const timer = setTimeout(
-        () =>
-          giveUp(new HoldfastError('DEADLINE', `node at ${this.url} did not answer within ${request.timeoutMs} ms`, { node: this.node })),
-        timeoutMs,
-      );
-      if (request.signal?.aborted) {
-        onAbort();
-        return;
-      }
-      request.signal?.addEventListener('abort', onAbort, { once: true });
-
-      const headers: Record<string, string> = { authorization: `Bearer ${request.permit}`, ...request.headers };
-      let body: Buffer | Iterable<Buffer> | undefined;
-      if (request.body) {
-        const lengthBytes = request.body.reduce((sum, part) => sum + part.length, 0);
-        headers['content-length'] = String(lengthBytes);
-        if (request.body.length === 1) body = request.body[0];
-        else body = lengthBytes <= JOIN_BODY_BYTES ? Buffer.concat(request.body) : request.body;
-      }
-      let status = 0;
-      let target: Buffer | undefined;
-      const pieces: Buffer[] = [];
-      let at = 0;
-      this.pool.dispatch(
-        { method: request.method, path: request.path, headers, body: body as never, idempotent: true },
-        {
-          onRequestStart: (started) => {
-            controller = started;
-            if (isSettled) started.abort(new HoldfastError('DEADLINE', 'given up before it was sent'));
-          },
-          onResponseStart: (_controller, statusCode, replyHeaders) => {
-            status = statusCode;
-            if (replyHeaders['content-encoding'] !== undefined) {
-              giveUp(new HoldfastError('BAD_MESSAGE', `node at ${this.url} sent an encoded body`));
-              return;
-            }
-            const announced = replyHeaders['content-length'];
-            if (announced === undefined) return;
-            const lengthBytes = Number(announced);
-            if (lengthBytes > request.maxReplyBytes) giveUp(tooLong(this.url));
-            else target = Buffer.allocUnsafe(lengthBytes);
-          },
-          onResponseData: (_controller, piece) => {
-            if (isSettled) return;
-            if (at + piece.length > (target?.length ?? request.maxReplyBytes)) {
-              giveUp(tooLong(this.url));
-              return;
-            }
-            if (target) piece.copy(target, at);
-            else pieces.push(piece);
-            at += piece.length;
-          },
-          onResponseEnd: () => {
-            if (target && at !== target.length) {
-              fail(Object.assign(new Error('reply was cut off'), { code: 'UND_ERR_SOCKET' }));
-              return;
-            }
-            if (settle()) resolve({ status, body: target ?? Buffer.concat(pieces) });
-          },
-          onResponseError: (_controller, error) => fail(error),
-        },
-      );
-    });
-  }
 }
 
 const malformed = (): HoldfastError => new HoldfastError('BAD_MESSAGE', "the node's reply is malformed");
-const tooLong = (url: string): HoldfastError => new HoldfastError('TOO_LARGE', `node at ${url} sent more than it was asked for`);
 
 function parsed(body: Buffer): unknown {
   try {
@@ -243,14 +142,14 @@ function parsed(body: Buffer): unknown {
   }
 }
 
-function succeeded(reply: Reply): object {
+function succeeded(reply: HttpReply): object {
   if (reply.status !== 200 && reply.status !== 201) throw failureOf(reply);
   const value = parsed(reply.body);
   if (typeof value !== 'object' || value === null) throw malformed();
   return value;
 }
 
-function failureOf(reply: Reply): HoldfastError {
+function failureOf(reply: HttpReply): HoldfastError {
   let wire: unknown;
   try {
     wire = JSON.parse(reply.body.toString());

@@ -9,7 +9,7 @@ import type { Server as HttpServer } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import { Socket as ServerSocket, Server as SocketIoServer } from 'socket.io';
 import { type Socket as ClientSocket, io } from 'socket.io-client';
-import { type Accept, type CallFrame, type Connection, callFrameSchema, type Dialer, type PushFrame, type ReplyFrame } from './call.js';
+import { type Accept, type CallFrame, type Connection, callFrameOf, type Dialer, type PushFrame, type ReplyFrame } from './call.js';
 import type { Environment } from './environment.js';
 import { fromWire, HoldfastError, toWire, type WireError } from './errors.js';
 import { MAX_MESSAGE_BYTES } from './limits.js';
@@ -152,23 +152,23 @@ class SocketConnection implements Connection {
         (acknowledge as (answer: ReplyFrame) => void)({ error: toWire(error) });
       }
     };
-    const parsed = callFrameSchema.safeParse(frame);
-    if (!parsed.success) {
+    const call = callFrameOf(frame);
+    if (!call) {
       reply({ error: { code: 'BAD_MESSAGE', message: 'not a call frame' } });
       return;
     }
     const { onCall } = this;
     if (!onCall) {
-      reply({ error: { code: 'BAD_MESSAGE', message: `${parsed.data.method} is not served on this connection` } });
+      reply({ error: { code: 'BAD_MESSAGE', message: `${call.method} is not served on this connection` } });
       return;
     }
     const refuse = (error: unknown): void => {
       if (!(error instanceof HoldfastError))
-        this.log?.('error', 'a call failed unexpectedly', { method: parsed.data.method, error: describe(error) });
+        this.log?.('error', 'a call failed unexpectedly', { method: call.method, error: describe(error) });
       reply({ error: toWire(error) });
     };
     try {
-      onCall(parsed.data as CallFrame).then((ok) => reply({ ok }), refuse);
+      onCall(call).then((ok) => reply({ ok }), refuse);
     } catch (error) {
       refuse(error);
     }
