@@ -13,9 +13,10 @@ export interface Progress {
   /** Bytes that were read back and compared. */
   check(bytes: number): void;
   total(bytes: number): void;
+  /** A message above the bar. */
+  note(text: string): void;
   end(): void;
 }
-const SILENT: Progress = { add: () => {}, skip: () => {}, check: () => {}, total: () => {}, end: () => {} };
 
 /** Time that the rate looks back over: long enough to be calm, short enough to be true. */
 const RATE_OVER_MS = 5000;
@@ -41,11 +42,15 @@ export class RateMeter {
 
 /** A bar of bytes with rate and time left; silent without a terminal, with --quiet or --json. */
 export function byteProgress(context: Context, title: string, totalBytes: number): Progress {
-  if (!process.stderr.isTTY || context.options.quiet || context.isJson) return SILENT;
+  const nothing = (): void => {};
+  if (!process.stderr.isTTY || context.options.quiet || context.isJson)
+    return { add: nothing, skip: nothing, check: nothing, total: nothing, note: (text) => context.note(text), end: nothing };
   const bar = new cliProgress.SingleBar({
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
+    // It would stop the bar at Ctrl-C and let the next byte draw it again: the end is ours to tell.
+    gracefulExit: false,
     fps: 10,
     format: '{title} [{bar}] {percentage}% {done} of {all}{speed}',
     barCompleteChar: '#',
@@ -63,6 +68,9 @@ export function byteProgress(context: Context, title: string, totalBytes: number
     const speed = rate > 0 ? `, ${sizeWords(rate)}/s${leftMs < 1e9 ? `, ${durationWords(Math.max(leftMs, 1000))} left` : ''}` : '';
     bar.update(Math.min(shown.done, all), { title: shown.name, done: sizeWords(shown.done), all: sizeWords(all), speed });
   };
+  // Whatever ends the program: the cursor must come back.
+  const stop = (): void => bar.stop();
+  process.once('exit', stop);
   bar.start(Math.max(all, 1), 0, { title, done: sizeWords(0), all: sizeWords(all), speed: '' });
   return {
     add: (bytes) => {
@@ -84,7 +92,12 @@ export function byteProgress(context: Context, title: string, totalBytes: number
       all = bytes;
       bar.setTotal(Math.max(all, 1));
     },
-    end: () => bar.stop(),
+    // The place of the bar is remembered anew, or its end would clear the line of the message.
+    note: (text) => process.stderr.write(`\r\x1b[K${text}\n\x1b7`),
+    end: () => {
+      process.off('exit', stop);
+      bar.stop();
+    },
   };
 }
 

@@ -51,7 +51,7 @@ export async function download(context: Context, options: Options, paths: string
     lastError = error;
     const told = tellError(error, context.url);
     if (context.isJson) context.json({ schema: 1, path, error: told });
-    else context.note(`holdfast: ${printable(path)}: ${told.message}`);
+    else progress.note(`holdfast: ${printable(path)}: ${told.message}`);
   };
   const grow = (sizeBytes: number): void => {
     total += sizeBytes;
@@ -75,6 +75,7 @@ export async function download(context: Context, options: Options, paths: string
           ...(isFetched ? {} : { unchanged: true }),
         });
     } catch (error) {
+      if (context.interrupted.signal.aborted) return;
       fail(item.path, error);
     }
   });

@@ -56,14 +56,13 @@ export async function upload(context: Context, options: UploadOptions, args: str
   if (there && there.kind !== 'directory' && isDirectory) throw new HoldfastError('ENOTDIR', printable(target));
 
   const tally: Tally = { uploaded: 0, unchanged: 0, failed: 0, bytes: 0 };
+  const progress = byteProgress(context, 'uploading', await totalBytes(sources));
   const fail = (what: string, error: unknown): void => {
     tally.failed += 1;
     const told = tellError(error, context.url);
     if (context.isJson) context.json({ schema: 1, source: what, error: told });
-    else context.note(`holdfast: ${printable(what)}: ${told.message}`);
+    else progress.note(`holdfast: ${printable(what)}: ${told.message}`);
   };
-  const total = await totalBytes(sources);
-  const progress = byteProgress(context, 'uploading', total);
   const made = new Map<string, Promise<InodeAttributes>>();
   const directory = (path: string): Promise<InodeAttributes> => {
     let found = made.get(path);
@@ -80,6 +79,7 @@ export async function upload(context: Context, options: UploadOptions, args: str
       if (item.stats.isDirectory()) await directory(item.target);
       else await uploadOne(context, cluster, await directory(parentOf(item.target)), item, options, tally, progress);
     } catch (error) {
+      if (context.interrupted.signal.aborted) return;
       firstError ??= error;
       fail(item.source, error);
     }
