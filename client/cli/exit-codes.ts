@@ -18,7 +18,7 @@ export const EXIT = {
 } as const;
 
 export const exitCodeHelp = `Exit codes: 0 ok, 1 error, 2 called wrongly, 3 done in part, 4 not found, 5 unreachable (try again),
-            6 data unreadable or corrupt, 7 conflict or exists, 8 denied, 130/143 ended by a signal`;
+            6 data unreadable or corrupt, 7 exists, conflict or refused, 8 denied, 130/143 ended by a signal`;
 
 const byCode: Partial<Record<ErrorCode, number>> = {
   ENOENT: EXIT.notFound,
@@ -99,6 +99,10 @@ function advice(error: HoldfastError, url: string | undefined): string | undefin
   }
 }
 
+/** A message that names only what it is about: what happened is to be added. */
+const isBarePath = (message: string): boolean =>
+  /^"?\//.test(message) && !message.includes(': ') && !/ (is|does|has|was|exists|in the) /.test(message);
+
 export interface ToldError {
   readonly code: string;
   readonly message: string;
@@ -115,12 +119,18 @@ export function tellError(error: unknown, url?: string): ToldError {
     const message =
       error.message === error.code
         ? (words ?? error.code)
-        : words && !error.message.includes(words) && error.facts?.volumeKey === undefined
+        : words && isBarePath(error.message) && error.facts?.volumeKey === undefined
           ? `${error.message}: ${words}`
           : error.message;
     const next = advice(error, url);
     return { code: error.code, message, exitCode, ...(next ? { advice: next } : {}) };
   }
-  const { code, message } = error as NodeJS.ErrnoException;
-  return { code: code ?? 'ERROR', message: message ?? String(error), exitCode: code === 'ENOENT' ? EXIT.notFound : exitCode };
+  const { code, message, path } = error as NodeJS.ErrnoException;
+  // "ENOENT: no such file or directory, lstat 'x'" is for programmers.
+  const known = code !== undefined && path !== undefined ? meaning[code as ErrorCode] : undefined;
+  return {
+    code: code ?? 'ERROR',
+    message: known ? `${path}: ${known}` : (message ?? String(error)),
+    exitCode: code === 'ENOENT' ? EXIT.notFound : exitCode,
+  };
 }

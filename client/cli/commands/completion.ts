@@ -29,7 +29,8 @@ complete -c holdfast -f -a '(holdfast __complete (commandline -opc)[2..] (comman
 export function completion(context: Context, _options: unknown, shell: string): void {
   const text = script[shell];
   if (text === undefined) throw new CliError(`completion is for ${Object.keys(script).join(', ')}, not ${shell}`, EXIT.usage);
-  context.print(text);
+  if (context.isJson) context.json({ schema: 1, shell, script: text });
+  else context.print(text);
 }
 
 /** Words that may come next. Pure: `paths` are filled in by the caller when `wantsPath`. */

@@ -51,7 +51,7 @@ export async function download(context: Context, options: Options, paths: string
     lastError = error;
     const told = tellError(error, context.url);
     if (context.isJson) context.json({ schema: 1, path, error: told });
-    else progress.note(`holdfast: ${printable(path)}: ${told.message}`);
+    else progress.note(`holdfast: ${told.message.includes(path) ? '' : `${printable(path)}: `}${printable(told.message)}`);
   };
   const grow = (sizeBytes: number): void => {
     total += sizeBytes;

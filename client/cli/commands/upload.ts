@@ -12,7 +12,7 @@ import type { InodeAttributes } from '../../../protocol/entities.js';
 import { HoldfastError, isCode } from '../../../protocol/errors.js';
 import type { Cluster, FileHandle } from '../../api.js';
 import type { Context } from '../context.js';
-import { CliError, EXIT, exitCodeOf, tellError } from '../exit-codes.js';
+import { CliError, EXIT, tellError } from '../exit-codes.js';
 import { inParallel } from '../parallel.js';
 import { byteProgress, type Progress } from '../progress.js';
 import { countWords, printable, sizeWords } from '../words.js';
@@ -57,11 +57,13 @@ export async function upload(context: Context, options: UploadOptions, args: str
 
   const tally: Tally = { uploaded: 0, unchanged: 0, failed: 0, bytes: 0 };
   const progress = byteProgress(context, 'uploading', await totalBytes(sources));
+  let firstError: unknown;
   const fail = (what: string, error: unknown): void => {
     tally.failed += 1;
+    firstError ??= error;
     const told = tellError(error, context.url);
     if (context.isJson) context.json({ schema: 1, source: what, error: told });
-    else progress.note(`holdfast: ${printable(what)}: ${told.message}`);
+    else progress.note(`holdfast: ${told.message.includes(what) ? '' : `${printable(what)}: `}${printable(told.message)}`);
   };
   const made = new Map<string, Promise<InodeAttributes>>();
   const directory = (path: string): Promise<InodeAttributes> => {
@@ -72,7 +74,6 @@ export async function upload(context: Context, options: UploadOptions, args: str
     }
     return found;
   };
-  let firstError: unknown;
   await inParallel(itemsOf(sources, target, isDirectory, options.recursive === true, fail), options.parallel ?? 4, async (item) => {
     if (context.interrupted.signal.aborted) return;
     try {
@@ -80,7 +81,6 @@ export async function upload(context: Context, options: UploadOptions, args: str
       else await uploadOne(context, cluster, await directory(parentOf(item.target)), item, options, tally, progress);
     } catch (error) {
       if (context.interrupted.signal.aborted) return;
-      firstError ??= error;
       fail(item.source, error);
     }
   });
@@ -108,7 +108,7 @@ export async function upload(context: Context, options: UploadOptions, args: str
   if (tally.uploaded + tally.unchanged > 0) return EXIT.partial;
   // One file, one reason: its own exit code says most.
   if (firstError !== undefined && tally.failed === 1) {
-    return exitCodeOf(firstError);
+    return tellError(firstError).exitCode;
   }
   return EXIT.error;
 }
