@@ -72,6 +72,7 @@ const questions = new Set<keyof AdminCalls>([
   'snapshots',
   'trash',
   'listVolumes',
+  'listUsers',
 ]);
 const CALL_TIMEOUT_MS = 30_000;
 const WATCH_AGAIN_MS = 1000;

@@ -21,6 +21,8 @@ export interface ConnectOptions {
   readonly coordinatorUrl: string;
   readonly token: string;
   readonly volume?: string;
+  /** Path of a directory of the volume that is to be the root: nothing above it can be reached. It goes with the directory when that is moved. */
+  readonly subdirectory?: string;
   /** For people: shown in sessions and events. */
   readonly description: string;
   /** How long calls wait for an absent coordinator; 30 s by default. */

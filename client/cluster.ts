@@ -157,7 +157,18 @@ export class ConnectedCluster implements Cluster {
         throw error;
       }
     }
+    if (options.subdirectory !== undefined) await cluster.enter(options.subdirectory);
     return cluster;
+  }
+
+  /** See ConnectOptions.subdirectory. The connection is closed when there is no such directory. */
+  private async enter(path: string): Promise<void> {
+    try {
+      await this.tree.enter(path);
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
   }
 
   get volume(): VolumeSettings {

@@ -22,11 +22,22 @@ export class ClientFileTree implements FileTree {
     private readonly mayWrite: () => boolean,
   ) {}
 
+  private subdirectory: InodeId | undefined;
+
   get root(): InodeId {
-    return this.core.volume.root;
+    return this.subdirectory ?? this.core.volume.root;
+  }
+
+  /** Makes a directory the root, for good. @throws {HoldfastError} ENOENT, ENOTDIR */
+  async enter(path: string): Promise<void> {
+    const { inode, kind } = await this.resolve(path);
+    if (kind !== 'directory') throw new HoldfastError('ENOTDIR', `${JSON.stringify(path)} is not a directory`);
+    this.subdirectory = inode;
   }
 
   async lookup(parent: InodeId, name: string): Promise<InodeAttributes | null> {
+    // The directory above the root is the root.
+    if (name === '..' && parent === this.root) return this.getAttributes(parent);
     const { cache, session } = this.core;
     // Reachable without being listed, and changed by others' and our own deletions: always asked for.
     if (isHiddenName(name) || isHiddenDirectory(parent)) {

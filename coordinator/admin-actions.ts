@@ -1,12 +1,13 @@
 /** What administrators do to the cluster: each action checked again here, refused where it would lose data, and recorded as an event. */
 import type { CheckReport, Done, FileStat, RepairSpeed, WhyReport } from '../protocol/admin-calls.js';
-import type { ChunkId, InodeId } from '../protocol/entities.js';
+import type { ChunkId, InodeId, VolumeId } from '../protocol/entities.js';
 import { sleep } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { Check } from './check.js';
 import type { Keeper } from './cluster-keeper.js';
 import { FileStats } from './file-stat.js';
 import type { Member } from './member.js';
+import type { Actor } from './ports.js';
 import { judge } from './repair-plan.js';
 import { withoutReplica } from './rows.js';
 import { countOf, listInWords } from './words.js';
@@ -36,14 +37,14 @@ export class Admins {
     return this.checker.run();
   }
 
-  drain(user: string, name: string): Done {
+  drain(by: Actor, name: string): Done {
     const { membership, repair } = this.keeper;
     const member = this.node(name);
     if (member.row.isDraining) return { text: `${name} is draining already`, job: repair.drainBegins(member.id).id };
     membership.setDraining(member, true);
     const job = repair.drainBegins(member.id);
     const left = repair.drainLeft(member.id);
-    this.record(user, 'drain.started', `node ${name} drain requested by ${user}: ${countOf(left, 'chunk')} to copy elsewhere`, name);
+    this.record(by, 'drain.started', `node ${name} drain requested by ${by.user}: ${countOf(left, 'chunk')} to copy elsewhere`, name);
     const others = membership.writable().length;
     const wished = Math.max(1, ...[...this.keeper.context.state.table('volumes').values()].map((volume) => volume.copies));
     const warning =
@@ -51,16 +52,16 @@ export class Admins {
     return { text: `draining ${name}: ${countOf(left, 'chunk')} to copy elsewhere${warning}`, job: job.id };
   }
 
-  undrain(user: string, name: string): Done {
+  undrain(by: Actor, name: string): Done {
     const member = this.node(name);
     if (!member.row.isDraining) throw refuse(`${name} is not draining`);
     this.keeper.membership.setDraining(member, false);
     this.keeper.repair.drainEnds(member.id);
-    this.record(user, 'drain.cancelled', `drain of node ${name} cancelled by ${user}`, name);
+    this.record(by, 'drain.cancelled', `drain of node ${name} cancelled by ${by.user}`, name);
     return { text: `${name} takes new chunks again` };
   }
 
-  remove(user: string, name: string, evenIfDataIsLost: string | undefined): Done {
+  remove(by: Actor, name: string, evenIfDataIsLost: string | undefined): Done {
     const { membership, repair, context } = this.keeper;
     const member = this.node(name);
     const nodes = repair.planNodes();
@@ -87,7 +88,7 @@ export class Admins {
     );
     const rest = below > 0 ? `; ${countOf(below, 'chunk')} get new copies now` : '';
     const lost = lastCopies > 0 ? `; ${countOf(lastCopies, 'chunk')} lost their last copy` : '';
-    this.record(user, 'node.removed', `node ${name} removed by ${user}${rest}${lost}`, name, lastCopies > 0 ? 'error' : 'warn');
+    this.record(by, 'node.removed', `node ${name} removed by ${by.user}${rest}${lost}`, name, lastCopies > 0 ? 'error' : 'warn');
     repair.kick();
     return { text: `${name} is removed${rest}${lost}` };
   }
@@ -108,7 +109,7 @@ export class Admins {
     this.keeper.collector.wake(member.id);
   }
 
-  async scrub(user: string, name: string | undefined, action: 'start' | 'stop'): Promise<Done> {
+  async scrub(by: Actor, name: string | undefined, action: 'start' | 'stop'): Promise<Done> {
     const { membership, scrub } = this.keeper;
     const members = name === undefined ? membership.all().filter((member) => member.isReachable) : [this.node(name)];
     if (members.length === 0) throw refuse('no node is up');
@@ -119,15 +120,15 @@ export class Admins {
       else jobs.push((await scrub.begin(member)).id);
     }
     const names = listInWords(members.map((member) => member.name));
-    this.record(user, 'scrub.ordered', `scrub of ${names} ${action === 'start' ? 'started' : 'stopped'} by ${user}`, name);
+    this.record(by, 'scrub.ordered', `scrub of ${names} ${action === 'start' ? 'started' : 'stopped'} by ${by.user}`, name);
     return { text: `scrub of ${names} ${action === 'start' ? 'started' : 'stopped'}`, job: jobs[0] };
   }
 
-  repairNow(user: string): Done {
+  repairNow(by: Actor): Done {
     const { repair, statusBook, safeMode } = this.keeper;
     repair.kick();
     const { belowCopies, lost } = statusBook.copies();
-    this.record(user, 'repair.requested', `repair requested by ${user}`);
+    this.record(by, 'repair.requested', `repair requested by ${by.user}`);
     if (safeMode.active) return { text: `waiting for ${listInWords(safeMode.view.waitingFor) || 'nodes'} to report; repair starts then` };
     if (belowCopies === 0) return { text: 'nothing to repair: every chunk has its copies' };
     const silent = this.keeper.membership.all().filter((member) => member.liveness.presence === 'suspect');
@@ -135,19 +136,19 @@ export class Admins {
       silent.length > 0 ? `; ${listInWords(silent.map((member) => member.name))} may still come back and counts until it is down` : '';
     return { text: `${countOf(belowCopies - lost, 'chunk')} below copies${lost > 0 ? `, ${lost} without any readable copy` : ''}${wait}` };
   }
-  setRepairSpeed(user: string, speed: RepairSpeed): Done {
+  setRepairSpeed(by: Actor, speed: RepairSpeed): Done {
     this.keeper.repair.setSpeed(speed);
-    this.record(user, 'repair.speed', `repair speed set to ${speed} by ${user}`);
+    this.record(by, 'repair.speed', `repair speed set to ${speed} by ${by.user}`);
     return { text: `repair speed is ${speed}` };
   }
 
-  rebalance(user: string, action: 'start' | 'pause' | 'resume' | 'cancel'): Done {
+  rebalance(by: Actor, action: 'start' | 'pause' | 'resume' | 'cancel'): Done {
     const job = action === 'start' ? this.keeper.rebalance.begin() : this.keeper.rebalance.control(action);
-    this.record(user, 'rebalance.ordered', `rebalance ${action} by ${user}`);
+    this.record(by, 'rebalance.ordered', `rebalance ${action} by ${by.user}`);
     return { text: `rebalance ${job.id} is ${job.state}`, job: job.id };
   }
 
-  async cancelJob(user: string, id: string): Promise<Done> {
+  async cancelJob(by: Actor, id: string): Promise<Done> {
     const { jobs, repair, rebalance, scrub, membership } = this.keeper;
     const job = jobs.get(id);
     if (!job) throw refuse(`there is no job ${id}`);
@@ -157,22 +158,21 @@ export class Admins {
     if (member) await scrub.end(member);
     else if (rebalance.isJob(job)) rebalance.control('cancel');
     else if (!repair.cancel(job)) job.end('cancelled');
-    this.record(user, 'job.cancelled', `${job.kind} ${id} cancelled by ${user}`);
+    this.record(by, 'job.cancelled', `${job.kind} ${id} cancelled by ${by.user}`);
     const note = job.kind === 'repair' ? '; chunks stay below copies until something changes or repair is asked for' : '';
     return { text: `${id} is cancelled${note}`, job: id };
   }
 
-  setCopies(user: string, volumeName: string, copies: number): Done {
+  setCopies(by: Actor, volumeName: string, copies: number): Done {
     const { state, notices } = this.keeper.context;
-    const volume = [...state.table('volumes').values()].find((one) => one.name === volumeName);
-    if (!volume) throw new HoldfastError('ENOENT', `there is no volume ${volumeName}`);
+    const volume = this.keeper.context.volumes.get(volumeName);
     const changed = { ...volume, copies };
     state.transact((tx) => tx.put('volumes', volume.volume, changed));
     notices.volumeChanged(changed);
     this.keeper.repair.kick();
     const up = this.keeper.membership.writable().length;
     const warning = up < copies ? `; only ${countOf(up, 'node')} can take chunks: start more` : '';
-    this.record(user, 'volume.copies', `volume ${volumeName} wants ${copies} copies (was ${volume.copies}), set by ${user}`);
+    this.record(by, 'volume.copies', `volume ${volumeName} wants ${copies} copies (was ${volume.copies}), set by ${by.user}`);
     return { text: `volume ${volumeName} wants ${copies} copies${warning}` };
   }
 
@@ -189,8 +189,8 @@ export class Admins {
     return { text: `${countOf(good, 'replica')} good${problems ? `; ${problems}` : ''}`, job: job.id };
   }
 
-  record(user: string, kind: string, text: string, node?: string, level: 'info' | 'warn' | 'error' = 'info'): void {
-    this.keeper.events.note({ level, kind, text, user, node });
+  record(by: Actor, kind: string, text: string, node?: string, level: 'info' | 'warn' | 'error' = 'info', volume?: VolumeId): void {
+    this.keeper.events.note({ level, kind, text, user: by.user, request: by.request, node, ...(volume === undefined ? {} : { volume }) });
   }
   private node(name: string): Member {
     const member = this.keeper.membership.byName(name);

@@ -42,6 +42,12 @@ export function partsOfSetKey(key: string): { volume: VolumeId; nodes: NodeId[] 
   return { volume: Number(key.slice(0, cut)), nodes: nodes === '' ? [] : nodes.split(',').map(Number) };
 }
 
+/** What one user made, in whatever volume: what the quota of a user counts. */
+export interface UserTotals {
+  readonly bytes: number;
+  readonly files: number;
+}
+
 export class ChunkIndex {
   /** Referenced chunks by volume (it says how many copies there should be) and the nodes that hold them: key as of replicaSetKey. Sets are never empty. */
   readonly byReplicaSet = new Map<string, Set<ChunkId>>();
@@ -49,6 +55,7 @@ export class ChunkIndex {
   readonly zeroReferences = new Set<ChunkId>();
   private readonly perNode = new Map<NodeId, Mutable<NodeTotals>>();
   private readonly perVolume = new Map<VolumeId, Mutable<VolumeTotals>>();
+  private readonly perUser = new Map<number, Mutable<UserTotals>>();
   private readonly keys = new WeakMap<readonly NodeId[], Map<VolumeId, string>>();
 
   ofNode(node: NodeId): NodeTotals {
@@ -57,9 +64,17 @@ export class ChunkIndex {
   ofVolume(volume: VolumeId): VolumeTotals {
     return this.perVolume.get(volume) ?? nothing;
   }
+  /** @param user number of a user */
+  ofUser(user: number): UserTotals {
+    return this.perUser.get(user) ?? { bytes: 0, files: 0 };
+  }
   get total(): VolumeTotals {
+    return this.totalOf(() => true);
+  }
+  totalOf(counts: (volume: VolumeId) => boolean): VolumeTotals {
     const sum: Mutable<VolumeTotals> = { ...nothing };
-    for (const one of this.perVolume.values()) for (const key of Object.keys(nothing) as (keyof VolumeTotals)[]) sum[key] += one[key];
+    for (const [volume, one] of this.perVolume)
+      if (counts(volume)) for (const key of Object.keys(nothing) as (keyof VolumeTotals)[]) sum[key] += one[key];
     return sum;
   }
 
@@ -132,6 +147,12 @@ export class ChunkIndex {
     const totals = this.volume(row.volume);
     totals.chargedBytes += sign * row.allocatedBytes;
     if (row.parent !== row.inode) totals.chargedFiles += sign;
+    if (row.creator !== undefined) {
+      const ofUser = this.perUser.get(row.creator) ?? { bytes: 0, files: 0 };
+      this.perUser.set(row.creator, ofUser);
+      ofUser.bytes += sign * row.allocatedBytes;
+      ofUser.files += sign;
+    }
     if (row.nlink === 0) return;
     if (row.kind === 'directory') totals.directories += sign;
     else totals.files += sign;

@@ -82,25 +82,41 @@ export class ClientHandlers {
       const isVersion = parsed.error.issues.some((issue) => issue.path[0] === 'protocol');
       throw new HoldfastError(isVersion ? 'PROTOCOL_VERSION' : 'BAD_MESSAGE', z.prettifyError(parsed.error));
     }
-    const { token, clientSecret, description, volume: volumeName = 'main' } = parsed.data;
-    const user = this.ports.users.authenticate(token);
-    const volume = this.ports.volumes.byName(volumeName);
-    const access = user.access(volumeName);
+    const { token, clientSecret, description, volume: volumeName } = parsed.data;
+    const { users, volumes } = this.ports;
+    const user = users.authenticate(token);
+    const volume = volumeName === undefined ? volumes.byId(user.home) : volumes.byName(volumeName);
+    const granted = volume && users.accessOf(user.user, volume.volume);
     // The same answer for a volume that is not there and one that is not theirs.
-    if (!volume || !access) throw new HoldfastError('FORBIDDEN', `"${user.user}" has no access to a volume "${volumeName}"`);
-    const caller: ClientCaller = { client: clientIdOf(clientSecret), user: user.user, volume: volume.volume, access };
+    if (!granted)
+      throw new HoldfastError(
+        'FORBIDDEN',
+        volumeName === undefined
+          ? `"${user.user}" has no volume of its own: name one with --volume`
+          : `"${user.user}" has no access to a volume "${volumeName}"`,
+      );
+    const caller: ClientCaller = {
+      ...{ client: clientIdOf(clientSecret), user: user.user, volume: volume.volume },
+      ...{ ...granted, userId: user.id, token: user.token },
+    };
+    users.attach(connection, user);
     let session: Session | undefined;
     connection.onCall = (frame) => {
       if (frame.method === 'hello') {
         const connected = this.ports.sessions.connect(caller, description, connection);
         session = connected.session;
+        const login = connected.resumed ? undefined : users.login(user, description);
+        if (login) this.ports.keeper.note({ ...login, volume: volume.volume });
         return this.hello(connected.session, connected.resumed);
       }
       if (!session) return Promise.reject(new HoldfastError('BAD_MESSAGE', 'the first call of a connection is hello'));
+      if (this.ports.sessions.get(session.client) !== session)
+        return Promise.reject(new HoldfastError('SESSION_LOST', 'this session was ended'));
       if (session.connection !== connection) return Promise.reject(new HoldfastError('UNREACHABLE', 'the client has a newer connection'));
       return this.handle(session, frame);
     };
     connection.onClose = () => {
+      users.detach(connection);
       if (session?.connection === connection) this.ports.sessions.disconnected(session);
     };
   }
@@ -153,7 +169,7 @@ export class ClientHandlers {
     try {
       if (definition.changes) {
         const reply = await this.change(session, method as Changes, frame, parsed.data as never);
-        this.tell(session, method, parsed.data);
+        this.tell(session, method, parsed.data, frame.request);
         return reply;
       }
       const result = this.query(session, method, parsed.data as never);
@@ -169,7 +185,7 @@ export class ClientHandlers {
   }
 
   /** What people may want to see of it. A request that is repeated may be told twice. */
-  private tell({ caller }: Session, method: Method, request: unknown): void {
+  private tell({ caller }: Session, method: Method, request: unknown, number: number | undefined): void {
     const { keeper, tree } = this.ports;
     if (method === 'commit') {
       const { inode, extents } = request as RequestOf<ClientCalls, 'commit'>;
@@ -182,7 +198,8 @@ export class ClientHandlers {
     } else if (method === 'unlink') {
       const { parent, name } = request as RequestOf<ClientCalls, 'unlink'>;
       const directory = tree.pathOf(parent);
-      if (directory !== undefined) keeper.fileDeleted?.(0, `${directory === '/' ? '' : directory}/${name}`, caller);
+      if (directory !== undefined)
+        keeper.fileDeleted?.(0, `${directory === '/' ? '' : directory}/${name}`, caller, `${caller.client.slice(0, 8)}-${number}`);
     }
   }
 
@@ -242,16 +259,18 @@ export class ClientHandlers {
     return { recentChunks: this.ports.keeper.locations(recent), metadataCopies: this.ports.metadataCopies() };
   }
 
-  private statVolume({ volume }: ClientCaller): ReplyOf<ClientCalls, 'statVolume'> {
+  private statVolume({ volume, userId }: ClientCaller): ReplyOf<ClientCalls, 'statVolume'> {
     const { state, keeper } = this.ports;
-    const settings = state.get('volumes', volume);
     const totals = state.index.ofVolume(volume);
     const { totalBytes, freeBytes } = keeper.space(volume);
     const files = totals.files + totals.directories;
-    const filesFree = settings?.quotaFiles == null ? 1_000_000_000 - files : Math.max(0, settings.quotaFiles - totals.chargedFiles);
-    if (settings?.quotaBytes == null) return { totalBytes, freeBytes, files, filesFree };
-    const left = Math.max(0, settings.quotaBytes - totals.chargedBytes);
-    return { totalBytes: Math.min(totalBytes, settings.quotaBytes), freeBytes: Math.min(freeBytes, left), files, filesFree };
+    const { quotaBytes, leftBytes, leftFiles } = this.ports.tree.quotas.left(volume, userId);
+    return {
+      totalBytes: Math.min(totalBytes, quotaBytes),
+      freeBytes: Math.min(freeBytes, leftBytes),
+      files,
+      filesFree: Math.min(1_000_000_000 - files, leftFiles),
+    };
   }
 
   // ---- changes ----

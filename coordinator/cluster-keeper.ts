@@ -14,6 +14,7 @@ import { JobBook } from './jobs.js';
 import type { Member } from './member.js';
 import { Membership } from './membership.js';
 import { metricsText } from './metrics.js';
+import { NodeDoors } from './node-doors.js';
 import { acceptNode } from './node-handlers.js';
 import { defaultTimes } from './node-state.js';
 import { Permits } from './permits.js';
@@ -49,6 +50,7 @@ export class Keeper implements ClusterKeeper {
   readonly statusBook: StatusBook;
   readonly rates: Rates;
   readonly watches: Watches;
+  readonly doors: NodeDoors;
   readonly admins: Admins;
   readonly history: HistoryActions;
   readonly access: AccessActions;
@@ -58,6 +60,7 @@ export class Keeper implements ClusterKeeper {
   private readonly book: ChunkBook;
   private readonly files: FileEvents;
   private isStopped = false;
+  private requests = 0;
 
   constructor(readonly context: ClusterContext) {
     const { environment, state, cluster, accessKey } = context;
@@ -65,6 +68,7 @@ export class Keeper implements ClusterKeeper {
     this.events = new EventLog(environment, state);
     this.jobs = new JobBook(environment);
     this.permits = new Permits(environment, state, accessKey, cluster);
+    this.doors = new NodeDoors(environment, state, context.nodeToken);
     this.files = new FileEvents(environment, this.events, context.pathOf);
     this.membership = new Membership(
       {
@@ -132,7 +136,7 @@ export class Keeper implements ClusterKeeper {
     this.statusBook = new StatusBook({ ...{ context, membership, collector, repair, jobs, events, safeMode, rates } });
     this.watches = new Watches({ ...{ context, events, jobs, repair, rates, care, membership, status: this.statusBook } });
     this.admins = new Admins(this);
-    this.history = new HistoryActions(context, (user, kind, text) => this.admins.record(user, kind, text));
+    this.history = new HistoryActions(context, (user, kind, text) => this.admins.record({ user }, kind, text));
     this.access = new AccessActions(this);
   }
 
@@ -171,7 +175,7 @@ export class Keeper implements ClusterKeeper {
       {
         membership: this.membership,
         care: this.care,
-        authenticateNode: this.context.authenticateNode,
+        doors: this.doors,
         joined: (member) => {
           // After the reply: the node obeys orders only once it knows that it has joined.
           const { connection: current } = member;
@@ -186,6 +190,13 @@ export class Keeper implements ClusterKeeper {
   };
   acceptAdmin = (handshake: unknown, connection: Connection): void => acceptAdmin(this, handshake, connection);
 
+  /** What an administrator's request is called in the record. */
+  nextRequest(): string {
+    return `${this.context.epoch}-${++this.requests}`;
+  }
+  revokePermits(who: readonly string[]): void {
+    this.permits.revoke(who);
+  }
   note(event: NewEvent): void {
     this.events.note(event);
   }
@@ -249,10 +260,10 @@ export class Keeper implements ClusterKeeper {
 
   // What the file tree tells.
   fileWritten(inode: InodeId, caller: ClientCaller, bytes: number): void {
-    this.files.fileWritten(inode, caller.user, bytes);
+    this.files.fileWritten(inode, caller, bytes);
   }
-  fileDeleted(inode: InodeId, path: string, caller: ClientCaller): void {
-    this.files.fileDeleted(inode, path, caller.user);
+  fileDeleted(inode: InodeId, path: string, caller: ClientCaller, request?: string): void {
+    this.files.fileDeleted(inode, path, caller, request);
   }
   callHandled(): void {
     this.rates.called();

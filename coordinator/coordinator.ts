@@ -27,7 +27,7 @@ import { MetadataCopies } from './metadata-copies.js';
 import type { MetadataPeer } from './metadata-peer.js';
 import type { MetadataStore } from './metadata-store.js';
 import { OldCaches } from './old-caches.js';
-import type { ChunkKeeper, ClusterContext, ClusterKeeper, CreateClusterKeeper } from './ports.js';
+import type { Actor, ChunkKeeper, ClusterContext, ClusterKeeper, CreateClusterKeeper } from './ports.js';
 import { Recall } from './recall.js';
 import { Sessions } from './sessions.js';
 import { takeRows } from './snapshot.js';
@@ -92,6 +92,7 @@ export class Coordinator {
   readonly keeper: ClusterKeeper;
   readonly tree: FileTree;
   readonly volumes: Volumes;
+  readonly users: Users;
   readonly sessions: Sessions;
   readonly recall: Recall;
   readonly epoch: number;
@@ -156,7 +157,8 @@ export class Coordinator {
       this.journal.append(changes);
       this.checkpointer.note(changes);
     };
-    const users = new Users(state, parts);
+    const users = new Users({ environment, state, adminToken: parts.adminToken });
+    this.users = users;
     this.sessions = new Sessions(state, environment, this.options.sessionTimeoutMs);
     this.recall = new Recall(this.sessions, environment);
     // The keeper and the tree need each other; the tree calls the keeper only inside changes, so it may come later.
@@ -178,7 +180,7 @@ export class Coordinator {
       if (state.table('volumes').size === 0) this.createMainVolume(tx);
       return epoch;
     });
-    this.keeper = parts.createKeeper(this.context(users));
+    this.keeper = parts.createKeeper(this.context());
     this.data = new FileData(this.tree, this.keeper);
     const { journal, keeper } = this;
     this.clients = new ClientHandlers({
@@ -207,12 +209,15 @@ export class Coordinator {
     });
     this.history = new HistoryKeeper(this.historyPorts());
     this.connectParts(locks);
-    this.sessions.loadAll((user, volume) => users.accessOf(user, state.get('volumes', volume)?.name ?? '') ?? 'read');
+    this.sessions.loadAll((client, { user, volume, token }) => ({
+      ...{ client, user, volume, token, userId: state.get('users', user)?.id },
+      ...(users.accessOf(user, volume) ?? { access: 'read' }),
+    }));
     for (const session of this.sessions.all()) this.recall.loaded(session);
   }
 
   private connectParts(locks: Locks): void {
-    const { recall, sessions, state } = this;
+    const { recall, sessions, state, users } = this;
     locks.onUnlocked = (inode, clients) => {
       for (const client of clients) sessions.get(client)?.connection?.push({ topic: 'unlocked', data: [inode] });
     };
@@ -229,12 +234,18 @@ export class Coordinator {
       recall.ended(session);
       this.keeper.sessionEnded(session.client);
     };
-    this.volumes.onRemoved = (volume) => {
-      for (const session of [...sessions.all()]) {
-        if (session.caller.volume !== volume) continue;
-        session.connection?.close('the volume was deleted');
-        sessions.end(session);
-      }
+    this.volumes.onRemoved = (volume) => sessions.endAll(({ caller }) => caller.volume === volume, 'the volume was deleted');
+    users.onEnded = (user, { token, volume }) =>
+      sessions.endAll(
+        ({ caller }) =>
+          caller.user === user && (token === undefined || caller.token === token) && (volume === undefined || caller.volume === volume),
+        'the rights of this user ended',
+      );
+    users.onVoid = (tags) => this.keeper.revokePermits(tags);
+    users.onChanged = (user, volume) => {
+      const rights = users.accessOf(user, volume);
+      for (const session of sessions.all())
+        if (rights && session.caller.user === user && session.caller.volume === volume) session.caller = { ...session.caller, ...rights };
     };
     recall.onNotHeld = (session, inodes) => {
       if (this.isStopped) return;
@@ -254,7 +265,6 @@ export class Coordinator {
     return {
       environment,
       tree: this.tree,
-      data: this.data,
       keeper,
       wallMs: () => Number(environment.wallNs() / 1_000_000n),
       isFull: () => journal.isFull || this.checkpointer.isFull,
@@ -281,7 +291,7 @@ export class Coordinator {
     });
   }
 
-  private context(users: Users): ClusterContext {
+  private context(): ClusterContext {
     const { parts, journal } = this;
     return {
       environment: this.environment,
@@ -292,6 +302,7 @@ export class Coordinator {
         volumeChanged: (volume) => this.push('volume', volume, volume.volume),
       },
       volumes: this.volumes,
+      users: this.users,
       cluster: parts.cluster,
       epoch: this.epoch,
       coordinatorStartId: this.startId,
@@ -299,8 +310,7 @@ export class Coordinator {
       url: () => parts.url?.() ?? '',
       written: () => journal.written(),
       synced: () => journal.synced(),
-      authenticateUser: (token) => users.authenticate(token),
-      authenticateNode: (token) => users.authenticateNode(token),
+      nodeToken: parts.nodeToken,
       metadataStatus: () => ({
         sequence: journal.sequence,
         bytes: parts.store.sizeBytes + journal.sizeBytes,
@@ -310,7 +320,7 @@ export class Coordinator {
       connectedClients: () => this.sessions.connectedCount,
       resolve: (volume, path) => this.tree.resolve(volume, path),
       pathOf: (inode) => this.tree.pathOf(inode),
-      deleteFile: (user, volume, path) => this.deleteFile(user, volume, path),
+      deleteFile: (by, volume, path) => this.deleteFile(by, volume, path),
       history: () => this.history,
       backup: () => parts.backup?.(this) ?? Promise.reject(new HoldfastError('EOPNOTSUPP', 'this coordinator has no place for backups')),
       readBackup: (offset) =>
@@ -375,13 +385,14 @@ export class Coordinator {
     }
   }
 
-  private async deleteFile(user: string, volume: VolumeId, path: string): Promise<void> {
+  private async deleteFile({ user, request }: Actor, volume: VolumeId, path: string): Promise<void> {
     const inode = this.tree.resolve(volume, path);
     const name = path.split('/').filter(Boolean).at(-1);
     if (name === undefined) throw new HoldfastError('EISDIR', 'the root cannot be deleted');
     const parent = this.tree.resolve(volume, path.slice(0, path.lastIndexOf(name)));
     const caller = { client: 'coordinator', user, volume, access: 'admin' } as const;
     await this.clients.applyAs(caller, 'unlink', { parent, name, keepOpen: false, expected: inode });
+    this.keeper.fileDeleted?.(0, path, caller, request);
   }
 
   // ---- orphans without holders ----
@@ -411,6 +422,7 @@ export class Coordinator {
     this.clients.stop();
     this.volumes.stop();
     this.history.stop();
+    this.users.stop();
     await this.keeper.stop();
     this.isStopped = true;
     for (const session of this.sessions.all()) session.connection?.close('the coordinator is shutting down');
@@ -427,6 +439,7 @@ export class Coordinator {
     this.isStopped = true;
     this.volumes.stop();
     this.history.stop();
+    this.users.stop();
     this.journal.abandon();
     this.checkpointer.abandon();
     this.copies?.stop();

@@ -5,6 +5,7 @@
 import type { ClusterEvent } from '../protocol/admin-calls.js';
 import type { InodeId } from '../protocol/entities.js';
 import type { Environment, Timer } from '../protocol/environment.js';
+import type { ClientCaller } from './ports.js';
 import type { State } from './state.js';
 import { bytesInWords, countOf } from './words.js';
 
@@ -13,6 +14,8 @@ const KEPT_EVENTS = 1_000;
 const FLUSH_AFTER_MS = 200;
 const MAX_TEXT_LENGTH = 1_000;
 
+/** An event as somebody may see it; undefined = not at all. */
+export type EventView = (event: ClusterEvent) => ClusterEvent | undefined;
 export type NewEvent = Omit<ClusterEvent, 'sequence' | 'atMs'>;
 
 export class EventLog {
@@ -53,11 +56,12 @@ export class EventLog {
   }
 
   /** Events with a number above `after`, oldest first. */
-  after(after: number, limit: number, level?: ClusterEvent['level']): ClusterEvent[] {
+  after(after: number, limit: number, level?: ClusterEvent['level'], view: EventView = (event) => event): ClusterEvent[] {
     const found: ClusterEvent[] = [];
     for (let at = this.positionAfter(after); at < this.ring.length && found.length < limit; at++) {
       const event = this.ring[at] as ClusterEvent;
-      if (!level || event.level === level) found.push(event);
+      const seen = !level || event.level === level ? view(event) : undefined;
+      if (seen) found.push(seen);
     }
     return found;
   }
@@ -124,7 +128,7 @@ const MOST_FILE_EVENTS_PER_S = 5;
 interface PendingFile {
   bytes: number;
   commits: number;
-  readonly user: string;
+  readonly caller: Pick<ClientCaller, 'user' | 'volume'>;
   readonly sinceMs: number;
   lastMs: number;
 }
@@ -146,7 +150,7 @@ export class FileEvents {
     private readonly pathOf: (inode: InodeId) => string | undefined,
   ) {}
 
-  fileWritten(inode: InodeId, user: string, bytes: number): void {
+  fileWritten(inode: InodeId, caller: Pick<ClientCaller, 'user' | 'volume'>, bytes: number): void {
     const nowMs = this.environment.monotonicMs();
     const known = this.written.get(inode);
     if (known) {
@@ -154,7 +158,7 @@ export class FileEvents {
       known.commits++;
       known.lastMs = nowMs;
     } else if (this.written.size < MOST_PENDING_FILES) {
-      this.written.set(inode, { bytes, commits: 1, user, sinceMs: nowMs, lastMs: nowMs });
+      this.written.set(inode, { bytes, commits: 1, caller, sinceMs: nowMs, lastMs: nowMs });
     } else {
       this.skipped.written++;
       this.skipped.bytes += bytes;
@@ -162,10 +166,11 @@ export class FileEvents {
     this.arm();
   }
 
-  fileDeleted(inode: InodeId, path: string, user: string): void {
+  fileDeleted(inode: InodeId, path: string, { user, volume }: Pick<ClientCaller, 'user' | 'volume'>, request?: string): void {
     this.written.delete(inode);
     const which = inode > 0 ? { inode } : {};
-    if (this.mayTell()) this.events.note({ level: 'info', kind: 'file.deleted', text: `${path} deleted by ${user}`, ...which, user });
+    if (this.mayTell())
+      this.events.note({ level: 'info', kind: 'file.deleted', text: `${path} deleted by ${user}`, ...which, user, volume, request });
     else {
       this.skipped.deleted++;
       this.arm();
@@ -199,11 +204,12 @@ export class FileEvents {
       // A file that is written without a pause is told every minute.
       if (nowMs - file.lastMs < QUIET_MS && nowMs - file.sinceMs < 60_000) continue;
       this.written.delete(inode);
+      const { user, volume } = file.caller;
       const path = this.pathOf(inode);
       if (path === undefined) continue;
       if (this.mayTell()) {
-        const text = `${path} written by ${file.user}: ${bytesInWords(file.bytes)} in ${countOf(file.commits, 'commit')}`;
-        this.events.note({ level: 'info', kind: 'file.written', text, inode, user: file.user });
+        const text = `${path} written by ${user}: ${bytesInWords(file.bytes)} in ${countOf(file.commits, 'commit')}`;
+        this.events.note({ level: 'info', kind: 'file.written', text, inode, user, volume });
       } else {
         this.skipped.written++;
         this.skipped.bytes += file.bytes;

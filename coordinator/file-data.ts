@@ -4,7 +4,7 @@
  */
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import type { ClientCalls } from '../protocol/client-calls.js';
-import type { ChunkId, Extent, InodeId, VolumeId } from '../protocol/entities.js';
+import type { ChunkId, Extent, InodeId } from '../protocol/entities.js';
 import type { Timestamp } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_EXTENTS_PER_PAGE, MAX_FILE_SIZE_BYTES, SEALED_LEAF_SIZE_BYTES } from '../protocol/limits.js';
@@ -118,7 +118,7 @@ export class FileData {
       });
     }
     edit.finish(this.keeper);
-    this.checkQuota(caller.volume, edit.allocatedBytes - row.allocatedBytes);
+    this.tree.quotas.checkBytes(row, edit.allocatedBytes - row.allocatedBytes);
     const mtime = request.mtime === undefined || request.mtime === 'now' ? context.now : request.mtime;
     const after = this.dataChanged(context, row, {
       sizeBytes,
@@ -196,7 +196,7 @@ export class FileData {
     edit.clear(toOffset, toOffset + copiedBytes);
     for (const extent of copies) edit.put(extent);
     edit.finish(this.keeper);
-    this.checkQuota(context.caller.volume, edit.allocatedBytes - target.allocatedBytes);
+    this.tree.quotas.checkBytes(target, edit.allocatedBytes - target.allocatedBytes);
     const after = this.dataChanged(context, target, {
       sizeBytes: Math.max(target.sizeBytes, toOffset + copiedBytes),
       allocatedBytes: edit.allocatedBytes,
@@ -230,12 +230,5 @@ export class FileData {
       dataVersion: row.dataVersion + 1,
       ...changed,
     });
-  }
-
-  checkQuota(volume: VolumeId, grownBytes: number): void {
-    const quota = this.tree.state.get('volumes', volume)?.quotaBytes ?? null;
-    if (quota === null || grownBytes <= 0) return;
-    if (this.tree.state.index.ofVolume(volume).chargedBytes + grownBytes > quota)
-      throw new HoldfastError('EDQUOT', `the volume may hold at most ${quota} bytes`);
   }
 }

@@ -16,6 +16,7 @@ import type { Effects } from './effects.js';
 import { History } from './history.js';
 import { checkName, isCleanText, isDotName } from './names.js';
 import type { ChunkKeeper, ClientCaller } from './ports.js';
+import { Quotas } from './quotas.js';
 import { attributesOf, entryKey, extentKey, type InodeRow, xattrKey } from './rows.js';
 import { nextNumber, numberSetting, type State, type Transaction } from './state.js';
 import { positionOf } from './tables.js';
@@ -59,11 +60,14 @@ export class FileTree {
   /** Set by the coordinator: a file that loses its last name may be kept for a while. True = it is. */
   keepInTrash: ((context: ChangeContext, row: InodeRow, place: Place) => boolean) | undefined;
 
+  readonly quotas: Quotas;
+
   constructor(
     readonly state: State,
     private readonly keeper: Pick<ChunkKeeper, 'addReferences' | 'dropReferences'>,
   ) {
     this.view = new TreeView(state, new History(state, keeper));
+    this.quotas = new Quotas(state);
   }
 
   // ---- reading ----
@@ -203,7 +207,7 @@ export class FileTree {
       if (row.kind === 'directory') fail('EISDIR', `"${name}" is a directory`);
       return { attributes: this.attributes(row), parent: this.attributes(directory), isNew: false };
     }
-    this.checkFileQuota(caller.volume);
+    this.quotas.checkFiles(caller.volume, caller.userId);
     const isInherited = (directory.mode & S_ISGID) !== 0;
     const gid = isInherited ? directory.gid : as.gid;
     const mode = kind === 'symlink' ? 0o777 : isInherited && kind === 'directory' ? request.mode | S_ISGID : request.mode;
@@ -212,6 +216,7 @@ export class FileTree {
       ...newInode(inode, caller.volume, kind, mode, as.uid, gid, now),
       parent,
       name,
+      ...(caller.userId === undefined ? {} : { creator: caller.userId }),
       nlink: kind === 'directory' ? 2 : 1,
       rdev: kind === 'char' || kind === 'block' ? (request.rdev ?? 0) : 0,
       ...(kind === 'symlink' ? symlinkFields(request.target) : {}),
@@ -453,13 +458,6 @@ export class FileTree {
       if (row.parent === row.inode) return false;
     }
     return false;
-  }
-
-  checkFileQuota(volume: VolumeId): void {
-    const quota = this.state.get('volumes', volume)?.quotaFiles ?? null;
-    if (quota === null) return;
-    if (this.state.index.ofVolume(volume).chargedFiles >= quota)
-      fail('EDQUOT', `the volume may hold at most ${quota} files and directories`);
   }
 }
 

@@ -9,10 +9,11 @@ import { HoldfastError } from '../protocol/errors.js';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.js';
 import type { NodeCalls, Registered } from '../protocol/node-calls.js';
 import { type Beat, Member } from './member.js';
+import type { NodeDoor } from './node-doors.js';
 import { forgive, knownBefore, type LivenessInput, type LivenessTimes, step } from './node-state.js';
 import type { Permits } from './permits.js';
 import type { NodeRow } from './rows.js';
-import { nextNumber, type State } from './state.js';
+import { nextNumber, type State, type Transaction } from './state.js';
 
 const TICK_MS = 250;
 /** A tick this late means that the coordinator itself did not run; silence in that time is nobody's fault. */
@@ -133,9 +134,15 @@ export class Membership {
 
   /**
    * A node says who it is. The connection is its connection from now on.
+   * @param door by what token it came in; a join token is used up, by `consumeJoin`, with the row that it makes
    * @throws {HoldfastError} WRONG_CLUSTER, REFUSED with what to do
    */
-  async register(connection: Connection, args: RequestOf<NodeCalls, 'register'>): Promise<{ member: Member; reply: Registered }> {
+  async register(
+    connection: Connection,
+    args: RequestOf<NodeCalls, 'register'>,
+    door: NodeDoor,
+    consumeJoin: (tx: Transaction, id: string) => void,
+  ): Promise<{ member: Member; reply: Registered }> {
     const { environment, state } = this.context;
     if (args.cluster !== undefined && args.cluster !== this.context.cluster)
       throw new HoldfastError(
@@ -145,6 +152,7 @@ export class Membership {
     await this.askPredecessor(connection, args);
     const { id, isNew } = this.identify(args);
     const before = this.members.get(id);
+    this.checkDoor(door, id, before, args);
     if (before?.connection?.isOpen && before.connection !== connection) {
       if (this.isOther(before, args))
         throw new HoldfastError(
@@ -160,11 +168,14 @@ export class Membership {
       version: args.version,
       isDraining: before?.row.isDraining ?? false,
       isRemoved: false,
+      ...(door.kind === 'join' ? { tokenSha256: args.ownTokenSha256 as string } : {}),
+      ...(door.kind !== 'join' && before?.row.tokenSha256 !== undefined ? { tokenSha256: before.row.tokenSha256 } : {}),
       firstSeenMs: before?.row.firstSeenMs ?? Number(environment.wallNs() / 1_000_000n),
       memory: { ...before?.row.memory, isDown: false },
     };
     if (!before || JSON.stringify(before.row) !== JSON.stringify(row)) {
       state.transact((tx) => {
+        if (door.kind === 'join') consumeJoin(tx, door.id);
         if (isNew) nextNumber(tx, NEXT_NODE_SETTING);
         else if (id > ((tx.get('settings', NEXT_NODE_SETTING) as number | undefined) ?? 0)) tx.put('settings', NEXT_NODE_SETTING, id);
         tx.put('nodes', id, row);
@@ -304,6 +315,22 @@ export class Membership {
       epoch: this.context.epoch,
       coordinatorStartId: this.context.coordinatorStartId,
     });
+  }
+
+  /** A node's own token speaks for that node alone, a join token for nobody who is known. */
+  private checkDoor(door: NodeDoor, id: NodeId, before: Member | undefined, args: RequestOf<NodeCalls, 'register'>): void {
+    if (door.kind === 'node' && door.node !== id)
+      throw new HoldfastError(
+        'FORBIDDEN',
+        `this token is that of another node than ${args.name}: start each node with its own data directory`,
+      );
+    if (door.kind !== 'join') return;
+    if (args.ownTokenSha256 === undefined) throw new HoldfastError('BAD_MESSAGE', 'a node that joins by a join token says its own');
+    if (before && !before.row.isRemoved)
+      throw new HoldfastError(
+        'FORBIDDEN',
+        `there is a node ${before.name} already, and a join token is for new ones: choose another name, or start it with the token it has`,
+      );
   }
 
   /** Which node this is. An identity file counts; without one a new node is made, unless the name's data is expected to be somewhere. */

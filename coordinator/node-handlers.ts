@@ -7,12 +7,13 @@ import { type NodeCalls, nodeCalls, nodeHandshake } from '../protocol/node-calls
 import { checked, checkedHandshake } from './checked.js';
 import type { Member } from './member.js';
 import type { Membership } from './membership.js';
+import type { NodeDoors } from './node-doors.js';
 import type { ReplicaCare } from './replica-care.js';
 
 export interface NodeHandlersContext {
   readonly membership: Membership;
   readonly care: ReplicaCare;
-  authenticateNode(token: string): void;
+  readonly doors: NodeDoors;
   /** The reply to a registration is on its way: orders may follow. */
   joined(member: Member): void;
 }
@@ -20,7 +21,7 @@ export interface NodeHandlersContext {
 /** @throws {HoldfastError} PROTOCOL_VERSION, UNAUTHORIZED, BAD_MESSAGE */
 export function acceptNode(context: NodeHandlersContext, handshake: unknown, connection: Connection): void {
   const { token } = checkedHandshake(nodeHandshake, handshake);
-  context.authenticateNode(token);
+  const door = context.doors.authenticate(token);
   let member: Member | undefined;
   let isRegistering = false;
 
@@ -32,7 +33,9 @@ export function acceptNode(context: NodeHandlersContext, handshake: unknown, con
       if (member || isRegistering) throw new HoldfastError('BAD_MESSAGE', 'this connection has registered already');
       isRegistering = true;
       try {
-        const registered = await context.membership.register(connection, args('register', frame));
+        const registered = await context.membership.register(connection, args('register', frame), door, (tx, id) =>
+          context.doors.consume(tx, id),
+        );
         member = registered.member;
         context.joined(member);
         return registered.reply;

@@ -2,20 +2,36 @@
  * The seams inside the coordinator: what the file tree needs from whoever keeps the cluster (chunks, nodes), and what that one gets from the rest.
  * Both sides are built and tested against these interfaces.
  */
+import type { Access } from '../protocol/access-calls.js';
 import type { ClusterEvent, ClusterStatus } from '../protocol/admin-calls.js';
 import type { Connection } from '../protocol/call.js';
 import type { ChunkId, ChunkLocation, ClientId, InodeId, NodeContact, NodeId, VolumeId, VolumeSettings } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import type { HistoryKeeper } from './history-keeper.js';
 import type { State, Transaction } from './state.js';
+import type { Users } from './users.js';
 import type { Volumes } from './volumes.js';
+
+export type { Access } from '../protocol/access-calls.js';
 
 /** Who a client call comes from. */
 export interface ClientCaller {
   readonly client: ClientId;
   readonly user: string;
   readonly volume: VolumeId;
-  readonly access: 'read' | 'write' | 'admin';
+  readonly access: Access;
+  /** Number of the user, whose quota counts; undefined for the cluster's own administrator. */
+  readonly userId?: number | undefined;
+  /** The token and the grant it speaks by: permits are tagged with them. */
+  readonly token?: string | undefined;
+  readonly grant?: number | undefined;
+}
+
+/** Who does something, for the record. */
+export interface Actor {
+  readonly user: string;
+  /** Which of the actor's requests. */
+  readonly request?: string | undefined;
 }
 
 /** What the file tree asks of the keeper of chunks. */
@@ -52,7 +68,7 @@ export interface ChunkKeeper {
 export interface TreeObserver {
   fileWritten?(inode: InodeId, caller: ClientCaller, bytes: number): void;
   /** `inode` 0 when it is not known. */
-  fileDeleted?(inode: InodeId, path: string, caller: ClientCaller): void;
+  fileDeleted?(inode: InodeId, path: string, caller: ClientCaller, request?: string): void;
   callHandled?(method: string, durationMs: number): void;
 }
 
@@ -65,6 +81,8 @@ export interface ClusterKeeper extends ChunkKeeper, TreeObserver {
   acceptNode: (handshake: unknown, connection: Connection) => void;
   /** New connections of administrators (and watchers). */
   acceptAdmin: (handshake: unknown, connection: Connection) => void;
+  /** Permits of these clients or with these tags count no more, from each node's next heartbeat on. */
+  revokePermits(who: readonly string[]): void;
   /** Something happened that people want to see. */
   note(event: Omit<ClusterEvent, 'sequence' | 'atMs'>): void;
   /** Text for /metrics (Prometheus) of everything the keeper knows. */
@@ -81,8 +99,11 @@ export interface Notices {
 export interface AuthenticatedUser {
   readonly user: string;
   readonly isAdmin: boolean;
-  /** undefined = none. */
-  access(volume: string): 'read' | 'write' | 'admin' | undefined;
+  /** undefined for the cluster's own administrator, as is the token. */
+  readonly id: number | undefined;
+  readonly token: string | undefined;
+  /** The volume meant when none is named. */
+  readonly home: VolumeId | null;
 }
 
 export interface ClusterOptions {
@@ -102,6 +123,7 @@ export interface ClusterContext {
   readonly options: ClusterOptions;
   readonly notices: Notices;
   readonly volumes: Volumes;
+  readonly users: Users;
   readonly cluster: string;
   readonly epoch: number;
   /** Random per start. */
@@ -114,10 +136,8 @@ export interface ClusterContext {
   written(): Promise<void>;
   /** Everything transacted so far is on stable storage, and in the metadata copies. */
   synced(): Promise<void>;
-  /** @throws {HoldfastError} UNAUTHORIZED */
-  authenticateUser(token: string): AuthenticatedUser;
-  /** @throws {HoldfastError} UNAUTHORIZED */
-  authenticateNode(token: string): void;
+  /** Opens the door for nodes that have none of their own. */
+  readonly nodeToken: string;
   /** For status: journal sequence, bytes, copies. */
   metadataStatus(): ClusterStatus['metadata'] & { readonly isDiskFull: boolean };
   connectedClients(): number;
@@ -126,7 +146,7 @@ export interface ClusterContext {
   /** Absolute path of an inode within its volume; undefined when it has no name. */
   pathOf(inode: InodeId): string | undefined;
   /** Unlinks a file as an administrator, with recalls like any other change. @throws {HoldfastError} ENOENT, EISDIR */
-  deleteFile(user: string, volume: VolumeId, path: string): Promise<void>;
+  deleteFile(by: Actor, volume: VolumeId, path: string): Promise<void>;
   /** Snapshots, trash and copies of trees; there once the coordinator has started. */
   history(): HistoryKeeper;
   /** Snapshot of all metadata as a file. Pages of it by readBackup. */

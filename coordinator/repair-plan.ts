@@ -5,7 +5,7 @@
  *   counts as a copy   the node is up, or suspect (it has lost nothing yet), and not draining
  *   good               the node is up (a draining one as well): it can be read, so it can be a source
  */
-import type { ChunkId, NodeId } from '../protocol/entities.js';
+import type { ChunkId, NodeId, VolumeId } from '../protocol/entities.js';
 import { placementOrder } from '../protocol/placement.js';
 
 export interface PlanNode {
@@ -115,6 +115,7 @@ export function mayGo(replica: NodeId, replicas: readonly NodeId[], copies: numb
 }
 
 export interface ChunkClass {
+  readonly volume?: VolumeId;
   readonly replicas: readonly NodeId[];
   readonly copies: number;
   readonly chunks: ReadonlySet<ChunkId>;

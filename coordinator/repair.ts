@@ -195,7 +195,7 @@ export class Repair {
     const { state } = this.context;
     for (const [key, chunks] of state.index.byReplicaSet) {
       const { volume, nodes } = partsOfSetKey(key);
-      yield { replicas: nodes, copies: state.get('volumes', volume)?.copies ?? 1, chunks };
+      yield { volume, replicas: nodes, copies: state.get('volumes', volume)?.copies ?? 1, chunks };
     }
   }
   /** Chunks that have no copy elsewhere than on this node and those leaving with it, as many as are wished. */

@@ -4,6 +4,7 @@
  *
  * Adding a table: one line in `TableRows`, one in `tableKinds`.
  */
+import type { Access } from '../protocol/access-calls.js';
 import type { ClientId, Extent, InodeAttributes, InodeId, InodeKind, NodeId, VolumeId, VolumeSettings } from '../protocol/entities.js';
 
 /** Attributes as clients see them, except hasXattrs (derived), plus where the inode was last seen in the tree. */
@@ -12,6 +13,8 @@ export interface InodeRow extends Omit<InodeAttributes, 'hasXattrs'> {
   readonly parent: InodeId;
   /** Name in `parent`; exact for directories, a hint for others. '' for a root. */
   readonly name: string;
+  /** Number of the user who made it, whose quota it counts against; absent for the cluster's own administrator. */
+  readonly creator?: number;
 }
 
 /** Key `${directory}/${name}`; see entryKey. */
@@ -43,6 +46,8 @@ export interface NodeRow {
   readonly isRemoved: boolean;
   /** Wall clock, milliseconds since 1970; for people. */
   readonly firstSeenMs: number;
+  /** SHA-256 of the node's own token, hex; absent for nodes that use the cluster's node token. */
+  readonly tokenSha256?: string;
   /** Room for what the keeper of the cluster must remember of a node over restarts (JSON). */
   readonly memory?: Readonly<Record<string, unknown>>;
 }
@@ -53,6 +58,8 @@ export interface SessionRow {
   readonly user: string;
   readonly volume: VolumeId;
   readonly description: string;
+  /** The token it began with; absent for the admin token. */
+  readonly token?: string;
   /** Requests below this number are answered and forgotten. */
   readonly answeredBelow: number;
 }
@@ -74,11 +81,26 @@ export interface LockRow {
   readonly ranges: readonly { readonly kind: 'read' | 'write'; readonly start: number; readonly end: number }[];
 }
 
-export interface UserRow {
+export interface TokenRow {
+  readonly id: string;
   /** SHA-256 of the token, hex. */
-  readonly tokenSha256: string;
+  readonly sha256: string;
+  readonly label: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+}
+export interface UserRow {
+  /** Never given twice; files remember who made them by it. */
+  readonly id: number;
   readonly isAdmin: boolean;
-  readonly access: Readonly<Record<string, 'read' | 'write' | 'admin'>>;
+  readonly home: VolumeId | null;
+  /** By volume id; `grant` is another number whenever the right is another. */
+  readonly access: Readonly<Record<string, { readonly access: Access; readonly grant: number }>>;
+  readonly tokens: readonly TokenRow[];
+  /** For what this user made, in whatever volume. */
+  readonly quotaBytes: number | null;
+  readonly quotaFiles: number | null;
+  readonly createdAtMs: number;
 }
 
 /** A point in the life of a volume's tree that stays readable. Taking one copies nothing: what changes afterwards is kept in `history`. */
@@ -204,7 +226,7 @@ export function keptExtent(key: string, row: HistoryRow): ExtentRow | undefined 
 }
 
 export function attributesOf(row: InodeRow, hasXattrs: boolean): InodeAttributes {
-  const { parent: _parent, name: _name, ...attributes } = row;
+  const { parent: _parent, name: _name, creator: _creator, ...attributes } = row;
   return { ...attributes, hasXattrs };
 }
 

@@ -12,7 +12,7 @@ import type { Environment, Timer } from '../protocol/environment.js';
 import { fromWire, HoldfastError } from '../protocol/errors.js';
 import { LEASE_MS } from '../protocol/limits.js';
 import type { ClientCaller } from './ports.js';
-import { type ReplyRow, replyKey } from './rows.js';
+import { type ReplyRow, replyKey, type SessionRow } from './rows.js';
 import type { State, Transaction } from './state.js';
 
 /** Half of SHA-256 over the secret: only its owner can speak for this client. */
@@ -70,10 +70,9 @@ export class Sessions {
   ) {}
 
   /** Sessions that were there before a restart: they have their timeout to come back. */
-  loadAll(accessOf: (user: string, volume: number) => ClientCaller['access']): void {
+  loadAll(callerOf: (client: ClientId, row: SessionRow) => ClientCaller): void {
     for (const [client, row] of this.state.table('sessions').all()) {
-      const caller = { client, user: row.user, volume: row.volume, access: accessOf(row.user, row.volume) };
-      const session = new Session(caller, row.description, { isFresh: false, nowMs: this.environment.monotonicMs() });
+      const session = new Session(callerOf(client, row), row.description, { isFresh: false, nowMs: this.environment.monotonicMs() });
       this.byClient.set(client, session);
       this.disconnected(session);
     }
@@ -99,10 +98,8 @@ export class Sessions {
     if (!session || !resumed) {
       session = new Session(caller, description, { isFresh: true, nowMs: this.environment.monotonicMs() });
       this.byClient.set(caller.client, session);
-      this.state.transact((tx) =>
-        tx.put('sessions', caller.client, { user: caller.user, volume: caller.volume, description, answeredBelow: 0 }),
-      );
-    }
+      this.putRow(caller, description);
+    } else if (session.caller.token !== caller.token) this.putRow(caller, description);
     session.caller = caller;
     session.endTimer?.cancel();
     session.endTimer = undefined;
@@ -112,6 +109,11 @@ export class Sessions {
     if (old && old !== connection) old.close('the client opened a new connection');
     this.onConnected?.(caller.client);
     return { session, resumed };
+  }
+
+  private putRow({ client, user, volume, token }: ClientCaller, description: string): void {
+    const row: SessionRow = { user, volume, description, answeredBelow: 0, ...(token === undefined ? {} : { token }) };
+    this.state.transact((tx) => tx.put('sessions', client, row));
   }
 
   disconnected(session: Session): void {
@@ -135,6 +137,15 @@ export class Sessions {
       this.onEnd?.(tx, session);
     });
     this.onEnded?.(session);
+  }
+
+  /** Ends every session of which `which` is true. */
+  endAll(which: (session: Session) => boolean, why: string): void {
+    for (const session of [...this.byClient.values()]) {
+      if (!which(session)) continue;
+      session.connection?.close(why);
+      this.end(session);
+    }
   }
 
   stop(): void {

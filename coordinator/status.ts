@@ -1,6 +1,6 @@
 /** The cluster in one object: what `status`, the overview screen and the metrics are made of. */
 import type { ClusterStatus, NodeStatus } from '../protocol/admin-calls.js';
-import type { NodeId } from '../protocol/entities.js';
+import type { NodeId, VolumeId } from '../protocol/entities.js';
 import type { Collector } from './collector.js';
 import type { EventLog } from './events.js';
 import { type CopiesCount, countCopies, judgeHealth } from './health.js';
@@ -12,6 +12,7 @@ import type { Rates } from './rates.js';
 import type { Repair } from './repair.js';
 import { judge, shownCopies } from './repair-plan.js';
 import type { SafeMode } from './safe-mode.js';
+import { seenStatus, type Viewer } from './viewer.js';
 
 export interface StatusParts {
   readonly context: ClusterContext;
@@ -30,11 +31,13 @@ export class StatusBook {
     this.startedMs = parts.context.environment.monotonicMs();
   }
 
-  copies(): CopiesCount {
+  /** @param counts which volumes; all of them when absent */
+  copies(counts?: (volume: VolumeId) => boolean): CopiesCount {
     const { repair } = this.parts;
     const nodes = repair.planNodes();
+    const classes = [...repair.classes()];
     return countCopies(
-      [...repair.classes()].map(({ replicas, copies, chunks }) => ({
+      (counts ? classes.filter(({ volume }) => volume === undefined || counts(volume)) : classes).map(({ replicas, copies, chunks }) => ({
         shown: shownCopies(judge(replicas, copies, nodes)),
         copies,
         count: chunks.size,
@@ -81,6 +84,15 @@ export class StatusBook {
       drainLeft: isDraining ? left : null,
       safeToRemove: isDraining && left === 0 && onlyCopies === 0,
     };
+  }
+
+  /** The cluster as this viewer may see it. */
+  statusFor(viewer: Viewer): ClusterStatus {
+    const status = this.status();
+    if (viewer.isAdmin) return status;
+    const { total, belowCopies, endangered, lost, byGoodReplicas } = this.copies((volume) => viewer.canRead(volume));
+    const totals = this.parts.context.state.index.totalOf((volume) => viewer.canRead(volume));
+    return seenStatus(status, viewer, totals, { total, belowCopies, endangered, lost, histogram: { byGoodReplicas } });
   }
 
   status(): ClusterStatus {

@@ -5,7 +5,6 @@
 import type { ChunkId, Extent, InodeId } from '../protocol/entities.js';
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
-import type { FileData } from './file-data.js';
 import type { ChangeContext, FileTree } from './file-tree.js';
 import type { ChunkKeeper, ClientCaller } from './ports.js';
 import { entryKey, extentKey, type InodeRow, xattrKey } from './rows.js';
@@ -16,7 +15,6 @@ const ROWS_PER_STEP = 400;
 export interface TreePorts {
   readonly environment: Environment;
   readonly tree: FileTree;
-  readonly data: Pick<FileData, 'checkQuota'>;
   readonly keeper: Pick<ChunkKeeper, 'addReferences' | 'dropReferences'>;
   /** One transaction; resolves when it may be relied on and others have been told. @throws {HoldfastError} also ENOSPC, NOT_READY */
   change<T>(caller: ClientCaller, body: (context: ChangeContext) => T): Promise<T>;
@@ -109,14 +107,26 @@ export class TreeCopy {
   }
   private nextCopy(context: ChangeContext, row: InodeRow, parent: InodeId, name: string): InodeId {
     const { tree } = this.ports;
-    const { tx, now } = context;
-    tree.checkFileQuota(context.caller.volume);
+    const { tx, now, caller } = context;
+    tree.quotas.checkFiles(context.caller.volume, context.caller.userId);
     const inode = tree.nextInode(tx);
     this.count++;
     const isDirectory = row.kind === 'directory';
     // A directory will have as many subdirectories as its source. Other names of a file are counted as they come.
     const times = { ctimeS: now.s, ctimeNs: now.ns, change: 1, dataVersion: 1 };
-    tx.put('inodes', inode, { ...row, ...times, inode, parent, name, nlink: isDirectory ? row.nlink : 1, allocatedBytes: 0 });
+    // It counts against the quota of who copies.
+    const { creator: _creator, ...copied } = row;
+    const creator = caller.userId === undefined ? {} : { creator: caller.userId };
+    tx.put('inodes', inode, {
+      ...copied,
+      ...times,
+      ...creator,
+      inode,
+      parent,
+      name,
+      nlink: isDirectory ? row.nlink : 1,
+      allocatedBytes: 0,
+    });
     for (const [attribute, value] of tree.view.xattrs(row.inode)) tx.put('xattrs', xattrKey(inode, attribute), value);
     if (isDirectory) this.directories.push({ source: row.inode, target: inode, names: tree.view.sorted(row.inode), at: 0 });
     else if (row.kind === 'file') {
@@ -128,8 +138,8 @@ export class TreeCopy {
   }
 
   private copyExtents(context: ChangeContext, work: FileWork, limit: number): number {
-    const { data, keeper } = this.ports;
-    const { tx, caller } = context;
+    const { tree, keeper } = this.ports;
+    const { tx } = context;
     const references = new Map<ChunkId, number>();
     const end = Math.min(work.extents.length, work.at + limit);
     const row = tx.get('inodes', work.target);
@@ -143,7 +153,7 @@ export class TreeCopy {
       bytes += extent.length;
     }
     for (const [chunk, count] of references) keeper.addReferences(tx, chunk, count);
-    data.checkQuota(caller.volume, bytes);
+    tree.quotas.checkBytes(row, bytes);
     tx.put('inodes', row.inode, { ...row, allocatedBytes: row.allocatedBytes + bytes });
     if (work.at === work.extents.length) this.file = undefined;
     return copied + 1;

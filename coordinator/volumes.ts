@@ -50,6 +50,9 @@ export class Volumes {
   byName(name: string): VolumeRow | undefined {
     return this.all().find((one) => one.name === name);
   }
+  byId(volume: VolumeId | null): VolumeRow | undefined {
+    return volume === null ? undefined : this.parts.state.get('volumes', volume);
+  }
   /** @throws {HoldfastError} ENOENT */
   get(name: string): VolumeRow {
     const found = this.byName(name);

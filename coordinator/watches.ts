@@ -12,6 +12,7 @@ import { type FileStatParts, FileStats, mtimeMs } from './file-stat.js';
 import type { JobBook } from './jobs.js';
 import type { Rates } from './rates.js';
 import type { PlanNodes } from './repair-plan.js';
+import { seenEvent, type Viewer } from './viewer.js';
 
 const PUSH_MS = 500;
 const SHOWN_EVENTS = 1_000;
@@ -29,6 +30,7 @@ interface Watch {
   readonly request: WatchRequest;
   readonly topicKey: string;
   readonly connection: Connection;
+  readonly viewer: Viewer;
   sequence: number;
   head: string;
   /** What was sent last: the row itself when it never changes, or its text. */
@@ -71,16 +73,18 @@ export class Watches {
     this.timer?.cancel();
   }
   /** @throws {HoldfastError} ENOENT, OVERLOADED */
-  open(connection: Connection, request: WatchRequest): Snapshot {
+  open(connection: Connection, request: WatchRequest, viewer: Viewer): Snapshot {
     const own = [...this.watches.values()].filter((watch) => watch.connection === connection).length;
     if (own >= MOST_WATCHES_PER_CONNECTION)
       throw new HoldfastError('OVERLOADED', `at most ${MOST_WATCHES_PER_CONNECTION} views at a time: close some`);
-    const view = this.view(request);
+    const view = this.view(request, viewer);
     const watch: Watch = {
       id: this.nextId++,
       request,
-      topicKey: JSON.stringify(request),
+      // Administrators all see the same.
+      topicKey: JSON.stringify([request, viewer.isAdmin ? '' : viewer.user]),
       connection,
+      viewer,
       sequence: 1,
       head: JSON.stringify(view.head),
       rows: new Map(view.rows.map((row) => [row.key, kept(request, row)])),
@@ -110,16 +114,16 @@ export class Watches {
         this.watches.delete(watch.id);
         continue;
       }
-      if (!views.has(watch.topicKey)) views.set(watch.topicKey, this.viewOrGone(watch.request));
+      if (!views.has(watch.topicKey)) views.set(watch.topicKey, this.viewOrGone(watch.request, watch.viewer));
       const view = views.get(watch.topicKey) ?? { head: { isGone: true }, rows: [] };
       const changes = difference(watch, view);
       if (changes) watch.connection.push({ topic: 'changes', data: changes });
     }
   }
 
-  private viewOrGone(request: WatchRequest): View | undefined {
+  private viewOrGone(request: WatchRequest, viewer: Viewer): View | undefined {
     try {
-      return this.view(request);
+      return this.view(request, viewer);
     } catch (error) {
       // The file or directory was deleted while somebody looks at it.
       if (error instanceof HoldfastError) return undefined;
@@ -127,25 +131,34 @@ export class Watches {
     }
   }
 
-  private view(request: WatchRequest): View {
+  private view(request: WatchRequest, viewer: Viewer): View {
     const { events, jobs, rates, repair, status } = this.parts;
     switch (request.topic) {
       case 'overview': {
-        const { nodes, ...head } = status.status();
-        return { head: { ...head, history: rates.history }, rows: nodes.map((node) => ({ key: node.name, ...node })) };
+        const { nodes, ...head } = status.statusFor(viewer);
+        return {
+          head: { ...head, ...(viewer.isAdmin ? { history: rates.history } : {}) },
+          rows: nodes.map((node) => ({ key: node.name, ...node })),
+        };
       }
       case 'events':
         return {
           head: { oldest: events.oldest, newest: events.newest },
-          rows: events.latest(SHOWN_EVENTS).map((event) => this.eventRow(event)),
+          rows: events.latest(SHOWN_EVENTS).flatMap((event) => {
+            const seen = seenEvent(event, viewer);
+            return seen ? [this.eventRow(seen)] : [];
+          }),
         };
       case 'jobs':
-        return { head: { repairSpeed: repair.speed }, rows: jobs.all().map((job) => ({ key: job.id, ...job.status })) };
+        return {
+          head: { repairSpeed: repair.speed },
+          rows: viewer.isAdmin ? jobs.all().map((job) => ({ key: job.id, ...job.status })) : [],
+        };
       case 'directory':
         return this.directory(request);
       case 'file': {
         const { chunks, ...head } = this.files.stat(request.inode);
-        const history = events.ofInode(request.inode, HISTORY_OF_FILE);
+        const history = events.ofInode(request.inode, HISTORY_OF_FILE).flatMap((event) => seenEvent(event, viewer) ?? []);
         return { head: { ...head, history }, rows: chunks.map((chunk) => ({ key: String(chunk.index), ...chunk })) };
       }
     }

@@ -5,7 +5,7 @@
  * because every call of the client has a deadline; the exceptions (lock waits, --hard) end when the caller is interrupted.
  */
 import { constants, endianness } from 'node:os';
-import type { Cluster } from '../client/api.js';
+import type { Cluster, Identity } from '../client/api.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { KernelTimeouts, nodeOf } from './attributes.js';
 import { Handles } from './handles.js';
@@ -16,9 +16,12 @@ import type { KernelRequest } from './kernel-request.js';
 import { KnownInodes } from './known-inodes.js';
 import type { Answer, MountState, Operation } from './mount-state.js';
 import { operations, unanswered } from './operations/index.js';
+import { squash } from './root-squash.js';
 
 export interface FuseSessionOptions {
   readonly isReadOnly: boolean;
+  /** Who root is here (root-squash.ts); absent: root. */
+  readonly rootIs?: Identity | undefined;
   /** Longest time the kernel may answer attributes and directory names by itself. */
   readonly attributeTimeoutMs: number;
   /** One line per problem that is ours and not the caller's. */
@@ -95,7 +98,11 @@ export class FuseSession {
     else if (request.opcode === Opcode.DESTROY) mount.kernel.answer(request, 0);
     else {
       const operation = operations.get(request.opcode);
-      if (operation) this.#run(mount, request, operation);
+      const { rootIs } = this.options;
+      // What needs no answer needs no permission either.
+      const isSquashed = rootIs !== undefined && request.uid === 0 && !unanswered.has(request.opcode);
+      if (operation && isSquashed) this.#run(mount, request, (...call) => squash(mount, request, rootIs).then(() => operation(...call)));
+      else if (operation) this.#run(mount, request, operation);
       else mount.kernel.answer(request, constants.errno.ENOSYS);
     }
   }

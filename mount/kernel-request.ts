@@ -10,8 +10,9 @@ export class KernelRequest {
   readonly unique: number;
   /** The node asked about: the inode id, or ROOT_NODE. */
   readonly node: number;
-  readonly uid: number;
-  readonly gid: number;
+  /** Who asks; another than the kernel says when root is squashed. */
+  uid: number;
+  gid: number;
   readonly pid: number;
   isAnswered = false;
   #abort: AbortController | undefined;

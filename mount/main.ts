@@ -7,13 +7,16 @@ import { connect, passphraseIn } from '../client/index.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { type Mounted, startMount } from './mounted.js';
 import { checkMachine, checkMountpoint, Refusal } from './preflight.js';
+import { NOBODY } from './root-squash.js';
 
 interface Options {
   readonly mount: string;
   readonly coordinator: string;
   readonly tokenFile: string;
   readonly volume?: string;
+  readonly subdirectory?: string;
   readonly readOnly?: boolean;
+  readonly rootSquash?: boolean;
   readonly hard?: boolean;
   readonly outageTimeout: number;
   readonly attrTimeout: number;
@@ -50,8 +53,10 @@ function parse(argv: readonly string[]): Options {
     .requiredOption('--mount <dir>', 'empty directory to mount at')
     .requiredOption('--coordinator <url>', 'http://host:port of the coordinator')
     .requiredOption('--token-file <file>', 'file with the token that grants access')
-    .option('--volume <name>', 'volume to mount (default: main)')
+    .option('--volume <name>', "volume to mount (default: the user's own; main for the administrator)")
+    .option('--subdirectory <path>', 'mount only this directory of the volume')
     .option('--read-only', 'refuse every change')
+    .option('--root-squash', 'root of this machine is nobody in the mount (uid and gid 65534)')
     .option('--hard', 'while the coordinator is away let programs wait for ever instead of failing')
     .option('--outage-timeout <ms>', 'how long programs wait for an absent coordinator before they get EIO', number, 30_000)
     .option('--attr-timeout <ms>', 'longest time the kernel may answer attributes by itself, at most 1000', number, 1000)
@@ -126,6 +131,7 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
           description: `mount ${mountpoint} pid ${process.pid}`,
           outageTimeoutMs: options.outageTimeout,
           ...(options.volume === undefined ? {} : { volume: options.volume }),
+          ...(options.subdirectory === undefined ? {} : { subdirectory: options.subdirectory }),
           ...(options.hard ? { hard: true } : {}),
           ...(options.dirtyBudget === undefined ? {} : { dirtyBudgetBytes: options.dirtyBudget * MIB }),
           ...(options.cacheBudget === undefined ? {} : { cacheBudgetBytes: options.cacheBudget * MIB }),
@@ -146,7 +152,7 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
         throw new Refusal(`the coordinator at ${options.coordinator} refused the token in ${options.tokenFile}: ${error.message}`);
       if (isCode(error, 'PROTOCOL_VERSION', 'WRONG_CLUSTER', 'BAD_MESSAGE'))
         throw new Refusal(`this mount and the coordinator at ${options.coordinator} do not fit together: ${error.message}`);
-      if (isCode(error, 'ENOENT')) throw new Refusal(`volume ${options.volume ?? 'main'}: ${error.message}`);
+      if (isCode(error, 'ENOENT', 'ENOTDIR')) throw new Refusal(`cannot mount ${options.subdirectory ?? 'this'}: ${error.message}`);
       if (!(error instanceof HoldfastError && error.retryable)) throw new Refusal((error as Error).message);
       if (performance.now() > deadline) throw tooLate(error.message);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_PAUSE_MS));
@@ -170,7 +176,8 @@ async function serve(cluster: Cluster, mountpoint: string, options: Options): Pr
   let mounted: Mounted;
   const isReadOnly = options.readOnly === true || cluster.access === 'read';
   try {
-    mounted = await startMount({ cluster, mountpoint, isReadOnly, attributeTimeoutMs: options.attrTimeout, log: say });
+    const rootIs = options.rootSquash ? NOBODY : undefined;
+    mounted = await startMount({ cluster, mountpoint, isReadOnly, rootIs, attributeTimeoutMs: options.attrTimeout, log: say });
   } catch (error) {
     await cluster.close();
     throw new Refusal(`cannot mount at ${mountpoint}: ${(error as Error).message}`);

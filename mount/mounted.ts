@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import Fuse from 'fuse-native';
-import type { Cluster } from '../client/api.js';
+import type { Cluster, Identity } from '../client/api.js';
 import { FuseSession } from './fuse-session.js';
 import { isMounted, mountInfo, pidsUsing } from './mount-table.js';
 
@@ -13,6 +13,7 @@ export interface StartMountOptions {
   readonly cluster: Cluster;
   readonly mountpoint: string;
   readonly isReadOnly?: boolean;
+  readonly rootIs?: Identity | undefined;
   /** Longest time the kernel may answer attributes by itself; 1000 at most and by default. */
   readonly attributeTimeoutMs?: number;
   readonly log?: (message: string) => void;
@@ -47,7 +48,9 @@ export async function startMount(options: StartMountOptions): Promise<Mounted> {
   const log = options.log ?? (() => {});
   const session = new FuseSession(options.cluster, {
     isReadOnly: options.isReadOnly ?? false,
-    attributeTimeoutMs: Math.min(1000, options.attributeTimeoutMs ?? 1000),
+    rootIs: options.rootIs,
+    // With root squashed every step of a path is asked of us, since the kernel would let root pass.
+    attributeTimeoutMs: options.rootIs ? 0 : Math.min(1000, options.attributeTimeoutMs ?? 1000),
     log,
   });
   const fuse = new Fuse(options.mountpoint, {}, {

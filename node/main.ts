@@ -1,4 +1,5 @@
 /** `holdfast node`: command line, log and signals around a running node. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
@@ -18,7 +19,8 @@ interface Flags {
   readonly data: string;
   readonly name: string;
   readonly coordinator: string;
-  readonly tokenFile: string;
+  readonly tokenFile?: string;
+  readonly joinTokenFile?: string;
   readonly listen: { host: string; port: number };
   readonly url?: string;
   readonly zone: string;
@@ -103,7 +105,14 @@ function command(): Command {
     .addOption(
       option('--coordinator <url>', 'where the coordinator is, http(s)://host:port', 'COORDINATOR').makeOptionMandatory().argParser(urlOf),
     )
-    .addOption(option('--token-file <file>', "file with the cluster's node token", 'TOKEN_FILE').makeOptionMandatory())
+    .addOption(option('--token-file <file>', "file with the cluster's node token", 'TOKEN_FILE'))
+    .addOption(
+      option(
+        '--join-token-file <file>',
+        'file with a join token ("holdfast node join-token"), for the first start; later ones need no token',
+        'JOIN_TOKEN_FILE',
+      ),
+    )
     .addOption(
       option('--listen <host:port>', 'where to listen', 'LISTEN')
         .default({ host: '127.0.0.1', port: 4710 }, '127.0.0.1:4710')
@@ -131,13 +140,22 @@ function command(): Command {
 async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void): Promise<NodeOptions> {
   if ((flags.tlsKey === undefined) !== (flags.tlsCert === undefined))
     throw new HoldfastError('EINVAL', '--tls-key and --tls-cert belong together: give both');
-  const token = (await read(flags.tokenFile, '--token-file')).trim();
-  if (token === '') throw new HoldfastError('EINVAL', `${flags.tokenFile} is empty: it must hold the cluster's node token`);
+  const secret = async (file: string | undefined, flag: string): Promise<string | undefined> => {
+    if (file === undefined) return undefined;
+    const text = (await read(file, flag)).trim();
+    if (text === '') throw new HoldfastError('EINVAL', `${file} is empty: it must hold a token`);
+    return text;
+  };
+  const token = await secret(flags.tokenFile, '--token-file');
+  // Used up after the first start, and then usually deleted.
+  const isGone = flags.joinTokenFile !== undefined && existsSync(`${flags.data}/credentials.json`) && !existsSync(flags.joinTokenFile);
+  const joinToken = token === undefined && !isGone ? await secret(flags.joinTokenFile, '--join-token-file') : undefined;
   return {
     data: flags.data,
     name: flags.name,
     coordinator: flags.coordinator,
-    token,
+    ...(token === undefined ? {} : { token }),
+    ...(joinToken === undefined ? {} : { joinToken }),
     host: flags.listen.host,
     port: flags.listen.port,
     zone: flags.zone,

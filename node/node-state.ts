@@ -2,11 +2,13 @@
 import { type DiskFiles, errnoOf, nodeFiles, replaceFile } from './disk-files.js';
 import { temporaryDirectory } from './disk-layout.js';
 
+export type StateName = 'identity' | 'scrub' | 'credentials';
+
 export interface NodeState {
   /** @returns undefined when it was never saved. Throws when it is there but cannot be read: then nothing may be assumed. */
-  load(name: 'identity' | 'scrub'): Promise<unknown>;
+  load(name: StateName): Promise<unknown>;
   /** On stable storage when it resolves; a crash leaves the old or the new value. */
-  save(name: 'identity' | 'scrub', value: unknown): Promise<void>;
+  save(name: StateName, value: unknown): Promise<void>;
 }
 
 export function diskNodeState(data: string, files: DiskFiles = nodeFiles): NodeState {

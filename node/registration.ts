@@ -10,6 +10,7 @@ import { MAX_IDS_PER_CALL, PROTOCOL_VERSION } from '../protocol/limits.js';
 import { type NodeCalls, type NodeServes, nodeServes, type Registered } from '../protocol/node-calls.js';
 import type { ChunkService, FoundBy } from './chunk-service.js';
 import type { ChunkProblem } from './chunk-store.js';
+import type { Credentials } from './credentials.js';
 import type { Identity } from './identity.js';
 
 const DIAL_TIMEOUT_MS = 5000;
@@ -29,7 +30,7 @@ export type OrderHandlers = {
 export interface RegistrationOptions {
   readonly environment: Environment;
   readonly dialer: Dialer;
-  readonly token: string;
+  readonly credentials: Credentials;
   readonly identity: Identity;
   readonly service: ChunkService;
   readonly orders: OrderHandlers;
@@ -114,6 +115,7 @@ export class Registration {
         this.connection?.close('registration failed');
         this.connection = undefined;
         const failure = error instanceof HoldfastError ? error : new HoldfastError('INTERNAL', String(error));
+        if (isCode(failure, 'UNAUTHORIZED') && this.options.credentials.refused()) continue;
         if (this.isFatal(failure)) {
           this.isStopped = true;
           this.options.onFatal(failure);
@@ -141,7 +143,8 @@ export class Registration {
   }
 
   private async connect(): Promise<Registered> {
-    const { dialer, token, identity, service, environment } = this.options;
+    const { dialer, credentials, identity, service, environment } = this.options;
+    const { token, ...ownToken } = credentials.presented;
     const connection = await dialer.dial('node', { protocol: PROTOCOL_VERSION, token }, DIAL_TIMEOUT_MS);
     if (this.isStopped) {
       connection.close('stopping');
@@ -155,6 +158,7 @@ export class Registration {
       name: identity.name,
       ...(identity.cluster === undefined ? {} : { cluster: identity.cluster, node: identity.node }),
       startId: service.startId,
+      ...ownToken,
       url: this.options.url,
       zone: this.options.zone,
       version: this.options.version,
@@ -166,6 +170,7 @@ export class Registration {
     // Before anything is believed: is it still our cluster, and not an older coordinator than the one obeyed last?
     await identity.joined(registered.cluster, registered.node);
     await identity.obey(registered);
+    await credentials.joined(registered.accessKey);
     service.setMembership({
       cluster: registered.cluster,
       node: registered.node,

@@ -22,8 +22,10 @@ export interface NodeOptions {
   readonly name: string;
   /** http(s)://host:port */
   readonly coordinator: string;
-  /** Cluster token. */
-  readonly token: string;
+  /** The cluster's node token. Without it the node comes in by a token of its own, kept in its data directory. */
+  readonly token?: string;
+  /** Counts once: for a node that has no token of its own yet. */
+  readonly joinToken?: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
   /** Default 0: any free port. */
@@ -96,6 +98,7 @@ export async function startNode(options: NodeOptions, environment: Environment =
       },
       name: options.name,
       token: options.token,
+      joinToken: options.joinToken,
       zone: options.zone ?? '',
       version: await ownVersion(),
       onFatal: (error) => {

@@ -3,9 +3,9 @@ import type { Dialer } from '../protocol/call.js';
 import type { ChunkPeer } from '../protocol/chunk-http.js';
 import type { Environment } from '../protocol/environment.js';
 import type { HoldfastError } from '../protocol/errors.js';
-import { accessKeyOf } from '../protocol/permit.js';
 import { ChunkService } from './chunk-service.js';
 import type { ChunkStore } from './chunk-store.js';
+import { Credentials } from './credentials.js';
 import { Identity } from './identity.js';
 import type { NodeState } from './node-state.js';
 import { type OrderHandlers, Registration } from './registration.js';
@@ -20,8 +20,9 @@ export interface StorageNodeParts {
   /** Somebody to fetch chunks from, by URL. */
   readonly peerAt: (url: string) => ChunkPeer;
   readonly name: string;
-  /** Cluster token for the handshake. */
-  readonly token: string;
+  /** The cluster's node token. Without it the node comes in by a token of its own, for the first time by a join token. */
+  readonly token?: string | undefined;
+  readonly joinToken?: string | undefined;
   readonly zone: string;
   readonly version: string;
   /** Called when the coordinator will never take this node; the caller stops it. */
@@ -37,19 +38,22 @@ export class StorageNode {
   private constructor(
     private readonly parts: StorageNodeParts,
     readonly identity: Identity,
+    private readonly credentials: Credentials,
   ) {
     this.service = new ChunkService(parts.store, parts.environment);
     this.replicator = new Replicator(this.service, parts.environment, parts.peerAt);
     this.scrubber = new Scrubber(this.service, parts.environment, parts.state);
     this.service.onBadReplica = (chunk, problem, detail, foundBy) => this.registration?.reportBad({ chunk, problem, detail, foundBy });
     const { cluster } = identity;
-    if (cluster !== undefined) this.service.setHome({ cluster, accessKey: accessKeyOf(parts.token, cluster) });
+    const accessKey = cluster === undefined ? undefined : credentials.accessKey(cluster);
+    if (cluster !== undefined && accessKey) this.service.setHome({ cluster, accessKey });
     this.scrubber.onVerified = (chunks) => this.registration?.reportVerified(chunks);
   }
 
   /** @throws {HoldfastError} REFUSED when the data belongs to a node of another name */
   static async create(parts: StorageNodeParts): Promise<StorageNode> {
-    return new StorageNode(parts, await Identity.load(parts.state, parts.name));
+    const identity = await Identity.load(parts.state, parts.name);
+    return new StorageNode(parts, identity, await Credentials.load(parts.state, parts, parts.environment));
   }
 
   get isRegistered(): boolean {
@@ -62,7 +66,7 @@ export class StorageNode {
     this.registration = new Registration({
       environment: this.parts.environment,
       dialer: this.parts.dialer,
-      token: this.parts.token,
+      credentials: this.credentials,
       identity: this.identity,
       service: this.service,
       orders: this.orders(),

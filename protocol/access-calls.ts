@@ -48,9 +48,52 @@ export interface VolumeStatus extends VolumeSettings {
   readonly uniqueBytes: number;
 }
 
+/** What a user may do in a volume: read; change; change its settings. */
+export type Access = 'read' | 'write' | 'admin';
+
 /** What an action answers: a sentence for the result line. */
 interface Told {
   readonly text: string;
+}
+
+const userName = volumeName;
+const expiresInMs = z
+  .number()
+  .int()
+  .min(1000)
+  .max(100 * 366 * 86_400_000)
+  .optional();
+const token = { label: z.string().max(64).optional(), expiresInMs };
+
+/** The secret is in this reply and nowhere else. */
+export interface NewToken {
+  /** "T7" */
+  readonly id: string;
+  readonly token: string;
+  readonly expiresAtMs: number | null;
+}
+export interface TokenStatus {
+  readonly id: string;
+  readonly label: string;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+  /** By this token, now. */
+  readonly connections: number;
+}
+export interface UserStatus {
+  readonly user: string;
+  readonly isAdmin: boolean;
+  /** Name of the volume. */
+  readonly home: string | null;
+  /** By name of the volume. */
+  readonly access: Readonly<Record<string, Access>>;
+  readonly tokens: readonly TokenStatus[];
+  readonly quotaBytes: number | null;
+  readonly quotaFiles: number | null;
+  /** What this user made, in whatever volume. */
+  readonly usedBytes: number;
+  readonly usedFiles: number;
+  readonly createdAtMs: number;
 }
 
 export const accessCalls = {
@@ -62,4 +105,32 @@ export const accessCalls = {
   setVolume: query<Told & { volume: VolumeSettings }>()(z.object({ volume: z.string().max(64), ...volumeChange })),
   /** Everything in it is gone. REFUSED while it holds something, unless `evenIfNotEmpty` repeats its name. */
   deleteVolume: query<Told>()(z.object({ volume: z.string().max(64), evenIfNotEmpty: z.string().optional() })),
+  /** For administrators. Takes effect at once, also for those who are connected. */
+  setAccess: query<Told>()(
+    z.object({ volume: z.string().max(64), user: z.string().max(64), access: z.enum(['none', 'read', 'write', 'admin']) }),
+  ),
+  /** All users for administrators, oneself for others. */
+  listUsers: query<{ users: UserStatus[] }>()(z.object({})),
+  /** With a volume of the same name as home unless `hasHome` is false, and a first token. @throws EEXIST, REFUSED */
+  createUser: query<Told & { user: UserStatus; token: NewToken }>()(
+    z.object({
+      user: userName,
+      isAdmin: z.boolean().optional(),
+      hasHome: z.boolean().optional(),
+      quotaBytes: quota,
+      quotaFiles: quota,
+      ...token,
+    }),
+  ),
+  setUser: query<Told & { user: UserStatus }>()(
+    z.object({ user: z.string().max(64), isAdmin: z.boolean().optional(), quotaBytes: quota, quotaFiles: quota }),
+  ),
+  /** With home, tokens and rights; REFUSED while the home holds something, unless `evenIfNotEmpty` repeats the user's name. */
+  deleteUser: query<Told>()(z.object({ user: z.string().max(64), evenIfNotEmpty: z.string().optional() })),
+  /** One token more, for oneself or, as administrator, for anybody. */
+  createToken: query<Told & { token: NewToken }>()(z.object({ user: z.string().max(64), ...token })),
+  /** Ends a token, or all of a user, and whatever is connected by it: at once here, within a heartbeat at the nodes. */
+  revokeToken: query<Told & { revoked: string[] }>()(z.object({ user: z.string().max(64), token: z.string().max(64).optional() })),
+  /** Lets one new node in, once. */
+  createJoinToken: query<Told & { token: NewToken }>()(z.object({ expiresInMs })),
 };

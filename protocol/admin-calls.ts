@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { accessCalls } from './access-calls.js';
 import { query } from './call.js';
 import { chunkId } from './client-calls.js';
-import type { ChunkId, Health, InodeId, NodeId, NodeState, VolumeSettings } from './entities.js';
+import type { ChunkId, Health, InodeId, NodeId, NodeState, VolumeId, VolumeSettings } from './entities.js';
 import { historyCalls } from './history-calls.js';
 
 /** Why the cluster is not HEALTHY; `code` is stable, `text` is for people. Most serious first. */
@@ -135,7 +135,9 @@ export interface ClusterEvent {
   readonly inode?: InodeId;
   readonly chunk?: ChunkId;
   readonly user?: string;
-  readonly request?: string;
+  /** Which of the user's requests: client and number. */
+  readonly request?: string | undefined;
+  readonly volume?: VolumeId;
 }
 export interface JobStatus {
   /** "J-1" */

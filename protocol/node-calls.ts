@@ -22,6 +22,7 @@ export interface Registered {
   /** 64 hex digits: the key permits and receipts are signed with. Kept in memory only. */
   readonly accessKey: string;
   readonly generation: number;
+  /** Client ids and tags whose permits count no more. */
   readonly revokedClients: readonly string[];
   readonly heartbeatIntervalMs: number;
   /** Bytes per second the background scrub may read. */
@@ -47,6 +48,11 @@ export const nodeCalls = {
       cluster: z.string().max(64).optional(),
       node: z.number().int().positive().optional(),
       startId: z.string().max(64),
+      /** With a join token: SHA-256, hex, of the token this node has made for itself and comes in by from now on. */
+      ownTokenSha256: z
+        .string()
+        .regex(/^[0-9a-f]{64}$/)
+        .optional(),
       url: z.string().url(),
       zone: z.string().max(64),
       version: z.string().max(64),

@@ -22,6 +22,8 @@ export interface Permit {
   readonly access: 'read' | 'write';
   readonly client: ClientId | 'coordinator' | `node-${number}`;
   readonly generation: number;
+  /** By what the client got it (token, grant): each can be revoked like the client itself. */
+  readonly tags?: readonly string[];
 }
 
 export interface Receipt {
@@ -81,7 +83,7 @@ export interface WantedAccess {
   readonly cluster: string;
   readonly access: 'read' | 'write';
   readonly now: number;
-  readonly isRevoked?: (client: string) => boolean;
+  readonly isRevoked?: (clientOrTag: string) => boolean;
 }
 
 /** Permits whose MAC was found right a moment ago. The same few come with every request; what they allow now is looked at each time. */
@@ -109,7 +111,9 @@ function checkClaims(permit: Permit, wanted: WantedAccess): Permit {
   if (permit.kind !== 'permit') throw new HoldfastError('UNAUTHORIZED', 'not a permit');
   if (permit.cluster !== wanted.cluster) throw new HoldfastError('UNAUTHORIZED', 'permit of another cluster');
   if (permit.generation < wanted.now - PERMIT_GENERATIONS_VALID) throw new HoldfastError('PERMIT_EXPIRED', 'permit has expired');
-  if (wanted.isRevoked?.(permit.client)) throw new HoldfastError('UNAUTHORIZED', 'permit has been revoked');
+  const { isRevoked } = wanted;
+  if (isRevoked && [permit.client, ...(permit.tags ?? [])].some((one) => isRevoked(one)))
+    throw new HoldfastError('UNAUTHORIZED', 'permit has been revoked');
   if (wanted.access === 'write' && permit.access !== 'write') throw new HoldfastError('FORBIDDEN', 'permit allows reading only');
   return permit;
 }

@@ -17,6 +17,7 @@ import { accessKeyOf } from '../protocol/permit.js';
 
 /** Counts references as the real keeper does; chunks live for ever. */
 class SmallKeeper implements ClusterKeeper {
+  readonly revoked: string[] = [];
   constructor(private readonly context: ClusterContext) {}
   settle(): undefined {
     return undefined;
@@ -73,6 +74,9 @@ class SmallKeeper implements ClusterKeeper {
     throw new HoldfastError('NOT_READY');
   };
   note(): void {}
+  revokePermits(who: readonly string[]): void {
+    this.revoked.push(...who);
+  }
   metrics(): string {
     return '';
   }

@@ -32,23 +32,36 @@ export function duration(text: string): number {
     throw new InvalidArgumentError('it must be a time like 90s, 15m, 24h or 7d');
   return Math.round(Number(match[1]) * units[(match[2] ?? 's') as keyof typeof units]);
 }
+/** As a duration, but something. */
+function lifetime(text: string): number {
+  const value = duration(text);
+  if (value < 1000) throw new InvalidArgumentError('it must be a second at least');
+  return value;
+}
 const orNone =
   <T>(parse: (text: string) => T) =>
   (text: string): T | null =>
     text === 'none' ? null : parse(text);
 
+const quotas = (command: Command): Command =>
+  command
+    .option('--quota <size>', 'most bytes of files, or "none"', orNone(bytes))
+    .option('--quota-files <n>', 'most files and directories, or "none"', orNone(whole(0, Number.MAX_SAFE_INTEGER)));
+const tokenSettings = (command: Command): Command =>
+  command
+    .option('--expires <time>', 'how long the token counts, e.g. 12h or 30d (default: until it is revoked)', lifetime)
+    .option('--token-out <file>', 'write the token to this new file (0600) and do not show it');
+
 const volumeSettings = (command: Command): Command =>
   command
     .option('--copies <n>', 'nodes that keep each chunk', whole(1, 8))
     .option('--chunk-size <size>', 'size of the chunks that files are cut into, from now on', chunkSize)
-    .option('--quota <size>', 'most bytes of files, or "none"', orNone(bytes))
-    .option('--quota-files <n>', 'most files and directories, or "none"', orNone(whole(0, Number.MAX_SAFE_INTEGER)))
     .option('--trash-keep <time>', 'how long deleted files can be restored, like 24h or 7d; 0 = not', duration)
     .option('--snapshot-every <time>', 'take a snapshot this often, like 1h; 0 = none by themselves', duration)
     .option('--snapshot-keep <n>', 'how many of these are kept (default 24)', whole(1, 900));
 
 /** @param group heading in the list of commands */
-export function addAccessCommands(program: Command, group: string, add: Add): void {
+export function addAccessCommands(program: Command, node: Command, group: string, add: Add): void {
   const volumes = () => import('./commands/volumes.js');
   const volume = program.command('volume').helpGroup(group).description('file trees with settings of their own: list, create, set, delete');
   add(
@@ -70,7 +83,7 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
     ],
     async () => (await volumes()).create,
     (c) =>
-      volumeSettings(c).option(
+      quotas(volumeSettings(c)).option(
         '--encrypt',
         'content leaves clients encrypted only; --key-file (made when it is not there) or --passphrase-file',
       ),
@@ -85,7 +98,7 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
       'volume set main --trash-keep 7d --snapshot-every 1h --snapshot-keep 48',
     ],
     async () => (await volumes()).set,
-    volumeSettings,
+    (c) => quotas(volumeSettings(c)),
   );
   const encryption = () => import('./commands/encryption.js');
   add(
@@ -118,5 +131,79 @@ export function addAccessCommands(program: Command, group: string, add: Add): vo
     ['volume delete photos', 'volume delete photos --even-if-not-empty photos'],
     async () => (await volumes()).remove,
     (c) => c.option('--even-if-not-empty <name>', 'repeat its name to delete everything in it'),
+  );
+  const users = () => import('./commands/users.js');
+  add(
+    volume,
+    'grant <volume> <user> <access>',
+    'what a user may do in a volume: none, read, write or admin',
+    ['volume grant photos anna write', 'volume grant photos anna none'],
+    async () => (await users()).grant,
+  );
+
+  const user = program
+    .command('user')
+    .helpGroup(group)
+    .description('people and programs with tokens and rights of their own: list, create, revoke');
+  add(
+    user,
+    'list',
+    'users, what they may do, and their tokens',
+    ['user list'],
+    async () => (await users()).list,
+    (c) => c.alias('ls'),
+  );
+  add(
+    user,
+    'create <name>',
+    'make a user with a home volume and a first token, which is shown once',
+    ['user create anna --token-out anna.token', 'list --token-file anna.token', 'user create guest --no-home --expires 30d'],
+    async () => (await users()).create,
+    (c) =>
+      tokenSettings(quotas(c))
+        .option('--label <text>', 'what the token is for')
+        .option('--no-home', 'without a volume of its own')
+        .option('--admin', 'an administrator of the cluster'),
+  );
+  add(
+    user,
+    'set <name>',
+    'change the quota of a user, for all that the user makes',
+    ['user set anna --quota 50G', 'user set anna --quota none'],
+    async () => (await users()).set,
+    (c) => quotas(c).option('--admin', 'an administrator of the cluster').option('--no-admin', 'none any more'),
+  );
+  add(
+    user,
+    'token <name>',
+    'make one token more for a user, shown once',
+    ['user token anna --label laptop --expires 1y'],
+    async () => (await users()).token,
+    (c) => tokenSettings(c).option('--label <text>', 'what it is for'),
+  );
+  add(
+    user,
+    'revoke <name> [token]',
+    'end a token and everything connected by it',
+    ['user revoke anna T7', 'user revoke anna --all'],
+    async () => (await users()).revoke,
+    (c) => c.option('--all', 'every token of the user'),
+  );
+  add(
+    user,
+    'delete <name>',
+    'delete a user with tokens, rights and home',
+    ['user delete anna', 'user delete anna --even-if-not-empty anna'],
+    async () => (await users()).remove,
+    (c) => c.option('--even-if-not-empty <name>', 'repeat the name to delete the files at home as well'),
+  );
+
+  add(
+    node,
+    'join-token',
+    'a token with which one new node may join, once',
+    ['node join-token --token-out shelf2.join', 'node --data DIR --name shelf2 --coordinator URL --join-token-file shelf2.join'],
+    async () => (await users()).joinToken,
+    tokenSettings,
   );
 }

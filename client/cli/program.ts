@@ -302,7 +302,7 @@ export function buildProgram(): Command {
     async () => (await import('./commands/unmount.js')).unmount,
     (c) => c.option('--lazy', 'also while it is in use'),
   );
-  addAccessCommands(program, group, add);
+  addAccessCommands(program, node, group, add);
   addHistoryCommands(program, group, add);
   for (const [name, what] of Object.entries(programs))
     program.command(name).helpGroup('Programs (each has its own --help):').description(what);

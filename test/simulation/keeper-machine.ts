@@ -6,6 +6,7 @@ import { Keeper } from '../../coordinator/cluster-keeper.js';
 import type { ClientCaller, ClusterContext } from '../../coordinator/ports.js';
 import { type Change, type TableName, tableNames } from '../../coordinator/rows.js';
 import { State } from '../../coordinator/state.js';
+import { Users } from '../../coordinator/users.js';
 import { Volumes } from '../../coordinator/volumes.js';
 import type { Dialer } from '../../protocol/call.js';
 import type { ChunkId, ChunkLocation } from '../../protocol/entities.js';
@@ -94,8 +95,8 @@ export class KeeperMachine implements NodeSurroundings {
       url: () => 'http://co:6000',
       written,
       synced: written,
-      authenticateUser: () => ({ user: 'admin', isAdmin: true, access: () => 'admin' }),
-      authenticateNode: () => {},
+      users: new Users({ environment, state, adminToken: 'admin-token' }),
+      nodeToken: NODE_TOKEN,
       metadataStatus: () => ({ sequence: 0, bytes: 0, copies: [], isDiskFull: false }),
       connectedClients: () => 0,
       resolve: () => 1,

@@ -1,0 +1,73 @@
+/**
+ * By what token a node comes in: the cluster's node token (whoever has it may join, under any name), a join token (once, for a node that is not
+ * known yet, and until it expires), or the node's own token, which it made itself and whose hash was put beside it when it joined.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import type { NodeId } from '../protocol/entities.js';
+import type { Environment } from '../protocol/environment.js';
+import { HoldfastError } from '../protocol/errors.js';
+import { nextNumber, type State, type Transaction } from './state.js';
+import { sha256 } from './users.js';
+
+const JOIN_TOKENS_SETTING = 'joinTokens';
+const LAST_JOIN_TOKEN_SETTING = 'lastJoinToken';
+const TOKEN_BYTES = 32;
+
+export type NodeDoor =
+  | { readonly kind: 'cluster' }
+  | { readonly kind: 'node'; readonly node: NodeId }
+  | { readonly kind: 'join'; readonly id: string };
+
+interface JoinToken {
+  readonly id: string;
+  readonly sha256: string;
+  readonly expiresAtMs: number;
+}
+
+export class NodeDoors {
+  private readonly nodeHash: Buffer;
+
+  constructor(
+    private readonly environment: Environment,
+    private readonly state: State,
+    nodeToken: string,
+  ) {
+    this.nodeHash = Buffer.from(sha256(nodeToken), 'hex');
+  }
+
+  /** @throws {HoldfastError} UNAUTHORIZED */
+  authenticate(token: string): NodeDoor {
+    const hash = sha256(token);
+    if (timingSafeEqual(Buffer.from(hash, 'hex'), this.nodeHash)) return { kind: 'cluster' };
+    // A removed node is known, too: it is told so when it registers, which it may not any more.
+    for (const [node, row] of this.state.table('nodes').all()) if (row.tokenSha256 === hash) return { kind: 'node', node };
+    const join = this.joinTokens.find((one) => one.sha256 === hash);
+    if (join) return { kind: 'join', id: join.id };
+    throw new HoldfastError('UNAUTHORIZED', 'the token is not valid here: a join token counts once, and until it expires');
+  }
+
+  /** @returns the secret, which nobody can show again */
+  makeJoinToken(tx: Transaction, expiresInMs: number): { id: string; token: string; expiresAtMs: number } {
+    const token = `hf-join-${this.environment.randomBytes(TOKEN_BYTES).toString('base64url')}`;
+    const id = `K${nextNumber(tx, LAST_JOIN_TOKEN_SETTING)}`;
+    const expiresAtMs = this.nowMs + expiresInMs;
+    tx.put('settings', JOIN_TOKENS_SETTING, [...this.joinTokens, { id, sha256: sha256(token), expiresAtMs }]);
+    return { id, token, expiresAtMs };
+  }
+
+  /** In the transaction that takes the node in: the token is used up with it. @throws {HoldfastError} UNAUTHORIZED when somebody was quicker */
+  consume(tx: Transaction, id: string): void {
+    const left = this.joinTokens.filter((one) => one.id !== id);
+    if (left.length === this.joinTokens.length) throw new HoldfastError('UNAUTHORIZED', 'this join token has been used already');
+    tx.put('settings', JOIN_TOKENS_SETTING, left);
+  }
+
+  /** Those that still count. */
+  private get joinTokens(): readonly JoinToken[] {
+    const all = (this.state.get('settings', JOIN_TOKENS_SETTING) as JoinToken[] | undefined) ?? [];
+    return all.filter((one) => one.expiresAtMs > this.nowMs);
+  }
+  private get nowMs(): number {
+    return Number(this.environment.wallNs() / 1_000_000n);
+  }
+}
