@@ -85,7 +85,18 @@ describe('files', () => {
   it('go up and come down byte for byte, with mode and time', async () => {
     writeFileSync(local('film'), data, { mode: 0o640 });
     utimesSync(local('film'), 1_600_000_000, 1_600_000_000);
-    expect(await json('upload', local('film'), '/film')).toMatchObject([{ path: '/film', sizeBytes: data.length, sha256: sha256(data) }]);
+    expect(await json('upload', local('film'), '/film')).toMatchObject([
+      { path: '/film', sizeBytes: data.length, sha256: sha256(data) },
+      { done: true, uploaded: 1, unchanged: 0, failed: 0, bytes: data.length },
+    ]);
+    // The same again: nothing is to be done; other names for the same bytes: nothing is to be sent.
+    expect(await json('upload', local('film'), '/film')).toMatchObject([{ unchanged: true }, { uploaded: 0, unchanged: 1, sentBytes: 0 }]);
+    expect(await json('upload', local('film'), '/again')).toMatchObject([
+      { path: '/again' },
+      { uploaded: 1, sentBytes: expect.any(Number) },
+    ]);
+    const [, again] = await json<{ sentBytes: number }>('upload', local('film'), '/third');
+    expect(again?.sentBytes).toBeLessThan(data.length / 100);
     const [stat] = await json<{ chunks: { replicas: unknown[] }[] }>('stat', '/film');
     expect(stat).toMatchObject({ sizeBytes: data.length, mode: 0o640, mtimeMs: 1_600_000_000_000, isReadable: true, chunkCount: 4 });
     for (const chunk of stat?.chunks ?? []) expect(chunk.replicas.length).toBeGreaterThanOrEqual(2);
