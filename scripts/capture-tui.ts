@@ -64,7 +64,8 @@ for (const [columns, rows] of SIZES) {
     if (!away) await terminal.shows('LIVE', 60_000);
     for (const [name, keys, sign] of tour) {
       terminal.keys(...keys);
-      await terminal.shows(sign, 60_000);
+      await terminal.shows((screen) => (typeof sign === 'string' ? screen.includes(sign) : sign.test(screen)), 60_000);
+      await terminal.shows((screen) => !screen.includes('asking the coordinator'), 60_000);
       if (name === '') continue;
       const path = join(folder, `${name}-${columns}x${rows}.txt`);
       writeFileSync(path, `${terminal.capture(codes).trimEnd()}\n`);

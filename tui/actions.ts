@@ -1,6 +1,6 @@
 /** What can be changed from the screen, each with what must be confirmed first. The coordinator repeats every check. */
 import type { DirectoryRow, FileStat, JobStatus, NodeStatus, RepairSpeed } from '../protocol/admin-calls.js';
-import { plural } from './format.js';
+import { duration, plural } from './format.js';
 import type { Action, Confirmation, LocalVerb, State } from './model.js';
 import { escapeControl } from './text.js';
 import { clusterHead, nodesOf } from './topics.js';
@@ -101,8 +101,13 @@ export const setCopies = (volume: string, copies: number, before: number | undef
       : `volume ${volume} keeps ${copies} copies: missing ones are made`,
   ),
 });
-export const remove = (path: string, entry: Pick<DirectoryRow, 'kind' | 'sizeBytes'> | Pick<FileStat, 'kind' | 'sizeBytes'>): Proposal => ({
+/** What becomes of a deleted file. */
+function keptFor(state: State): string {
+  const keepMs = clusterHead(state)?.volumes[0]?.trashKeepMs ?? 0;
+  return keepMs > 0 ? `into the trash, where it is kept for ${duration(keepMs)}` : 'for ever';
+}
+export const remove = (state: State, path: string, entry: Pick<DirectoryRow | FileStat, 'kind'>): Proposal => ({
   action: call('deleteFile', { path }, `delete ${path}`),
-  confirmation: typed(escapeControl(path.split('/').at(-1) ?? path), `deletes ${escapeControl(path)} for ever`),
+  confirmation: typed(escapeControl(path.split('/').at(-1) ?? path), `deletes ${escapeControl(path)} ${keptFor(state)}`),
   ...(entry.kind === 'directory' ? { refusal: 'only files are deleted here; folders by rmdir on the mount' } : {}),
 });

@@ -76,8 +76,8 @@ export interface FileViewState {
   readonly mode: MapMode;
   /** First chunk of the window asked for (files of very many chunks come in windows). */
   readonly offset: number;
-  /** Jump to the first problem as soon as the window asked for is here. */
-  readonly wantsProblem: boolean;
+  /** Windows still to be searched for a chunk below its copies, the one asked for included; 0 when nothing is looked for. */
+  readonly windowsToSearch: number;
 }
 export interface EventsState {
   readonly level: 'info' | 'warn' | 'error';

@@ -13,7 +13,7 @@ export const fileAt = (inode: InodeId, name: string): FileViewState => ({
   nodeTop: 0,
   mode: 'state',
   offset: 0,
-  wantsProblem: false,
+  windowsToSearch: 0,
 });
 
 /** The root folder, once the coordinator has told which inode it is. */

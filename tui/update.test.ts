@@ -93,6 +93,34 @@ describe('the screen', () => {
     expect(text(at)).toMatch(/n3 +down/);
   });
 
+  it('goes through the windows of a very large file until a problem is found, and says when there is none', () => {
+    const chunkCount = 2 * FILE_WINDOW_CHUNKS + 10;
+    const whole = (from: number) =>
+      chunkRows(
+        Array.from({ length: 10 }, (_, index) =>
+          sampleChunk(
+            from + index,
+            ['n1', 'n2', 'n4'].map((name) => [name, 'good']),
+          ),
+        ),
+      );
+    const arrive = (at: State): State => {
+      const request = wantedWatches(at).find((one) => one.topic === 'file');
+      if (request?.topic !== 'file') throw new Error('no file is wanted');
+      return update(at, snapshot(request, sampleFileHead(chunkCount), whole(request.offset ?? 0))).state;
+    };
+    let at = pressed(inFile(sampleState(), chunkCount), 'G');
+    at = pressed(arrive(at), 'n');
+    const seen = [at.files.file?.offset];
+    for (let step = 0; step < 5 && at.files.file?.windowsToSearch !== 0; step += 1) {
+      at = arrive(at);
+      seen.push(at.files.file?.offset);
+    }
+    expect(seen.slice(0, 3)).toEqual([0, FILE_WINDOW_CHUNKS, 2 * FILE_WINDOW_CHUNKS]);
+    expect(at.files.file?.windowsToSearch).toBe(0);
+    expect(text(at)).toContain('no chunk below its copies was found');
+  });
+
   it('looks for a problem in the next window of a very large file', () => {
     const asked = pressed(
       inFile(sampleState(), FILE_WINDOW_CHUNKS + 100),
@@ -105,7 +133,7 @@ describe('the screen', () => {
       'right',
       'n',
     );
-    expect(asked.files.file).toMatchObject({ offset: FILE_WINDOW_CHUNKS, wantsProblem: true });
+    expect(asked.files.file).toMatchObject({ offset: FILE_WINDOW_CHUNKS, windowsToSearch: 2 });
     const request = wantedWatches(asked).find((one) => one.topic === 'file')!;
     const rows = chunkRows(
       Array.from({ length: 100 }, (_, index) =>
@@ -122,7 +150,7 @@ describe('the screen', () => {
       ),
     );
     const there = update(asked, snapshot(request, sampleFileHead(FILE_WINDOW_CHUNKS + 100), rows)).state;
-    expect(there.files.file).toMatchObject({ cursor: FILE_WINDOW_CHUNKS + 42, wantsProblem: false });
+    expect(there.files.file).toMatchObject({ cursor: FILE_WINDOW_CHUNKS + 42, windowsToSearch: 0 });
     expect(text(there)).toContain('NO: no good copy in reach');
   });
 

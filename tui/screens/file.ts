@@ -259,17 +259,22 @@ export function drawFile(state: State, columns: number, height: number): Row[] {
 export const windowOf = (index: number): number => Math.floor(index / FILE_WINDOW_CHUNKS) * FILE_WINDOW_CHUNKS;
 
 function withCursor(state: State, file: FileViewState, cursor: number): Step {
-  return only({ ...state, files: { ...state.files, file: { ...file, cursor, offset: windowOf(cursor), wantsProblem: false } } });
+  return only({ ...state, files: { ...state.files, file: { ...file, cursor, offset: windowOf(cursor), windowsToSearch: 0 } } });
 }
 
-/** A jump to the next problem that had to wait for its window of chunks. */
+/** A search for the next problem that had to wait for its window of chunks: ends there, or goes on to the next window. */
 export function problemArrived(state: State): State {
   const file = state.files.file;
   const data = fileOf(state);
-  if (!file?.wantsProblem || !data || data.topic.request.topic !== 'file' || data.topic.request.offset !== file.offset) return state;
+  if (!file || file.windowsToSearch === 0 || data?.topic.request.topic !== 'file' || data.topic.request.offset !== file.offset)
+    return state;
   const end = Math.min(data.head.chunkCount, file.offset + FILE_WINDOW_CHUNKS);
   const found = nextProblem((index) => chunkAt(data.topic, index), end - 1, file.offset, end, data.head.copies);
-  return { ...state, files: { ...state.files, file: { ...file, cursor: found ?? file.offset, wantsProblem: false } } };
+  const put = (change: Partial<FileViewState>): State => ({ ...state, files: { ...state.files, file: { ...file, ...change } } });
+  if (found !== null) return put({ cursor: found, windowsToSearch: 0 });
+  if (file.windowsToSearch === 1) return flash(put({ windowsToSearch: 0 }), 'note', 'no chunk below its copies was found');
+  const offset = end >= data.head.chunkCount ? 0 : end;
+  return put({ offset, cursor: offset, windowsToSearch: file.windowsToSearch - 1 });
 }
 
 export function fileKey(state: State, key: string): Step | null {
@@ -334,7 +339,7 @@ export function fileKey(state: State, key: string): Step | null {
         return only(flash(state, 'note', `every chunk has its ${copiesWords(head.copies)}`));
       }
       const offset = end >= head.chunkCount ? 0 : end;
-      return put({ offset, cursor: offset, wantsProblem: true });
+      return put({ offset, cursor: offset, windowsToSearch: Math.ceil(head.chunkCount / FILE_WINDOW_CHUNKS) });
     }
     case 'c': {
       const chunk = chunkAt(topic, file.cursor);
@@ -346,7 +351,7 @@ export function fileKey(state: State, key: string): Step | null {
     case 'R':
       return propose(state, repair(state));
     case 'X':
-      return propose(state, remove(head.path, head));
+      return propose(state, remove(state, head.path, head));
     case 'enter':
       return only(state);
     default:

@@ -156,7 +156,7 @@ export function filesKey(state: State, key: string): Step | null {
     case 'V':
       return propose(rooted, verify(path));
     case 'X':
-      return propose(rooted, remove(path, entry));
+      return propose(rooted, remove(rooted, path, entry));
     default:
       return null;
   }
