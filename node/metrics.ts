@@ -56,13 +56,24 @@ export function nodeMetrics(service: ChunkService, scrubbedChunks: () => number)
       this.set((await service.store.usage()).chunkCount);
     },
   });
+  // Looking a series up by its labels costs more than counting in it.
+  const series = new Map<string, { observe(value: number): void }>();
+  const seriesOf = (method: string, status: number): { observe(value: number): void } => {
+    const key = `${method} ${status}`;
+    let one = series.get(key);
+    if (!one) {
+      one = seconds.labels({ method, status: String(status) });
+      series.set(key, one);
+    }
+    return one;
+  };
   return {
     contentType: registry.contentType,
     text: () => registry.metrics(),
     started: (method) => {
       const startMs = performance.now();
       const label = METHODS.has(method) ? method : 'other';
-      return (status) => seconds.observe({ method: label, status: String(status) }, (performance.now() - startMs) / 1000);
+      return (status) => seriesOf(label, status).observe((performance.now() - startMs) / 1000);
     },
   };
 }
