@@ -18,7 +18,8 @@ const LONGEST_PAUSE_MS = 2000;
 
 export interface CommitJob {
   readonly chunks: readonly PendingChunk[];
-  readonly appendBase: number | null;
+  /** The bytes go to the end of the file; their offsets only tell their order (append-places.ts). */
+  readonly isAppend: boolean;
   readonly mtime: Timestamp | undefined;
   /** The session the bytes were written in: they must not come back to life in another one. */
   readonly session: number;
@@ -37,7 +38,6 @@ interface Slice {
 export class Commit {
   private readonly slices: readonly Slice[];
   private done = 0;
-  private shiftedBy = 0;
   private attributes: InodeAttributes | undefined;
   private readonly committed: Extent[] = [];
   private readonly asked = new AskedChange();
@@ -48,7 +48,7 @@ export class Commit {
     private readonly inode: InodeId,
     private readonly job: CommitJob,
   ) {
-    this.slices = slicesOf(job.chunks);
+    this.slices = slicesOf(job);
   }
 
   /** Some of it is committed or may be: only this very commit may be asked again. */
@@ -57,22 +57,16 @@ export class Commit {
   }
 
   /** Resolves when all is committed; `extents` are as they lie in the file now. @throws {HoldfastError} ENOSPC, EDQUOT, ESTALE, EIO-class */
-  async run(): Promise<{ attributes: InodeAttributes; shiftedBy: number; extents: Extent[] }> {
+  async run(): Promise<{ attributes: InodeAttributes; extents: Extent[] }> {
     const { slices, job } = this;
     while (this.done < slices.length) {
       const slice = slices[this.done]!;
-      // The first slice of an append tells where all of it goes; the others follow it there.
-      const by = this.shiftedBy;
-      const extents = by === 0 ? slice.extents : slice.extents.map((extent) => ({ ...extent, offset: extent.offset + by }));
-      const appendBase = this.done === 0 ? job.appendBase : null;
-      const reply = await this.commitSlice(slice, extents, appendBase, job.durable && this.done === slices.length - 1);
+      const { attributes, shiftedBy } = await this.commitSlice(slice, job.durable && this.done === slices.length - 1);
       this.done++;
-      this.attributes = reply.attributes;
-      this.shiftedBy += reply.shiftedBy;
-      for (const extent of extents)
-        this.committed.push(reply.shiftedBy === 0 ? extent : { ...extent, offset: extent.offset + reply.shiftedBy });
+      this.attributes = attributes;
+      for (const extent of slice.extents) this.committed.push(shiftedBy === 0 ? extent : { ...extent, offset: extent.offset + shiftedBy });
     }
-    return { attributes: this.attributes!, shiftedBy: this.shiftedBy, extents: this.committed };
+    return { attributes: this.attributes!, extents: this.committed };
   }
 
   /** It will not be run again. */
@@ -80,10 +74,10 @@ export class Commit {
     this.core.session.abandon(this.asked);
   }
 
-  private async commitSlice(slice: Slice, extents: Extent[], appendBase: number | null, durable: boolean) {
+  private async commitSlice(slice: Slice, durable: boolean) {
     const { environment, session } = this.core;
     const { job, asked } = this;
-    const last = extents[extents.length - 1]!;
+    const { extents } = slice;
     let untilMs: number | undefined;
     let pauseMs = FIRST_PAUSE_MS;
     for (;;) {
@@ -92,8 +86,9 @@ export class Commit {
           inode: this.inode,
           extents,
           receipts: [...slice.chunks].flatMap((chunk) => [...chunk.receipts.values()].map(({ receipt }) => receipt)),
-          sizeBytes: extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), last.offset + last.length),
-          ...(appendBase === null ? {} : { appendBase }),
+          sizeBytes: extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), 0),
+          // Somebody else's bytes may come between two slices of an append: each goes to the end by itself.
+          ...(job.isAppend ? { appendBase: extents[0]!.offset } : {}),
           ...(job.mtime ? { mtime: job.mtime } : {}),
           ...(durable ? { durable } : {}),
         };
@@ -118,18 +113,21 @@ export class Commit {
   }
 }
 
-function slicesOf(chunks: readonly PendingChunk[]): Slice[] {
+function slicesOf({ chunks, isAppend }: CommitJob): Slice[] {
+  const all = chunks.flatMap((chunk) =>
+    chunk.extents.map(({ offset, length, chunkOffset }) => ({ chunk, extent: { offset, length, chunk: chunk.id, chunkOffset } })),
+  );
+  // A slice of an append must have no gaps.
+  if (isAppend) all.sort((a, b) => a.extent.offset - b.extent.offset);
   const slices: Slice[] = [];
-  for (const chunk of chunks) {
-    for (const { offset, length, chunkOffset } of chunk.extents) {
-      let slice = slices[slices.length - 1];
-      if (!slice || slice.extents.length >= MAX_EXTENTS_PER_COMMIT) {
-        slice = { extents: [], chunks: new Set() };
-        slices.push(slice);
-      }
-      slice.extents.push({ offset, length, chunk: chunk.id, chunkOffset });
-      slice.chunks.add(chunk);
+  for (const { chunk, extent } of all) {
+    let slice = slices[slices.length - 1];
+    if (!slice || slice.extents.length >= MAX_EXTENTS_PER_COMMIT) {
+      slice = { extents: [], chunks: new Set() };
+      slices.push(slice);
     }
+    slice.extents.push(extent);
+    slice.chunks.add(chunk);
   }
   return slices;
 }

@@ -51,7 +51,7 @@ export class Handle implements FileHandle {
   }
 
   async attributes(): Promise<InodeAttributes> {
-    return this.file.writer.overlayAttributes(this.core.cache.attributes(this.inode) ?? (await this.core.attributes(this.inode)));
+    return this.files.told(this.core.cache.attributes(this.inode) ?? (await this.core.attributes(this.inode)));
   }
 
   async flush(): Promise<void> {

@@ -6,7 +6,9 @@ import type { ClientCore } from './core.js';
 import { FileReader, ReadPosition } from './file-reader.js';
 
 const nothingNewer = {
-  size: (committed: InodeAttributes): number => committed.sizeBytes,
+  mustCommit: () => false,
+  flush: () => Promise.resolve(),
+  readableSize: (committed: InodeAttributes): number => committed.sizeBytes,
   read: (_offset: number, into: Buffer, gap: (start: number, end: number) => void): void => gap(0, into.length),
 };
 

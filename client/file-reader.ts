@@ -12,8 +12,12 @@ import type { Stamp } from './metadata-cache.js';
 
 /** What a read must not miss: bytes that are newer than the extents. */
 export interface NewerBytes {
-  /** The file's size with what is not committed yet. */
-  size(committed: InodeAttributes): number;
+  /** Appended bytes that a read up to `end` would have to show have to be committed first: only then it is sure where they lie. */
+  mustCommit(committed: InodeAttributes, end: number): boolean;
+  /** Commits everything written so far. @throws {HoldfastError} why that is not possible */
+  flush(): Promise<void>;
+  /** The file's size with what is not committed yet, appended bytes left aside. */
+  readableSize(committed: InodeAttributes): number;
   /** Copies what it has of [offset, offset + into.length) and calls `gap` for every range (relative) it has not. */
   read(offset: number, into: Buffer, gap: (start: number, end: number) => void): void;
 }
@@ -80,6 +84,7 @@ export class FileReader {
 
   /** Short at the end of the file. @throws {HoldfastError} CHUNK_UNREADABLE (EIO) when no replica gives good bytes in time */
   async read(offset: number, length: number, newer: NewerBytes, position: ReadPosition): Promise<Buffer> {
+    let isCommitted = false;
     let missing = 0;
     for (let attempt = 0; ; attempt++) {
       // Without a break since the last question: an answer counts once even if the lease lapsed or a recall came while it travelled.
@@ -89,8 +94,14 @@ export class FileReader {
         await this.know(offset, offset + length, attributes === undefined);
         continue;
       }
+      // What is appended from now on need not be shown.
+      if (!isCommitted && newer.mustCommit(attributes, offset + length)) {
+        await newer.flush();
+        isCommitted = true;
+        continue;
+      }
       // From here to the plan nothing is awaited, so bytes that become committed cannot fall between `newer` and the extents.
-      const size = newer.size(attributes);
+      const size = newer.readableSize(attributes);
       const end = Math.min(offset + length, size);
       if (end <= offset) return Buffer.alloc(0);
       const into = Buffer.allocUnsafe(end - offset);

@@ -49,7 +49,7 @@ export class ClientFileTree implements FileTree {
     if (known === null) return null;
     if (known !== undefined) {
       const cached = cache.attributes(known);
-      if (cached) return this.files.overlay(cached);
+      if (cached) return this.files.told(cached);
     }
     const stamp = cache.stamp();
     const { parent: directory, attributes } = await session.call('lookup', { parent, name });
@@ -70,7 +70,7 @@ export class ClientFileTree implements FileTree {
   }
 
   async getAttributes(inode: InodeId): Promise<InodeAttributes> {
-    return this.files.overlay(this.core.cache.attributes(inode) ?? (await this.core.attributes(inode)));
+    return this.files.told(this.core.cache.attributes(inode) ?? (await this.core.attributes(inode)));
   }
 
   async readDirectory(inode: InodeId, after: string, limit: number): Promise<{ entries: DirectoryEntry[]; isLast: boolean }> {
@@ -103,7 +103,10 @@ export class ClientFileTree implements FileTree {
     page: { readonly entries: readonly Entry[]; readonly attributes: readonly InodeAttributes[]; readonly isLast: boolean },
   ): { entries: DirectoryEntry[]; isLast: boolean } {
     const byInode = new Map<InodeId, InodeAttributes>();
-    for (const attributes of page.attributes) byInode.set(attributes.inode, this.keep(stamp, attributes));
+    for (const attributes of page.attributes) {
+      this.core.cache.putAttributes(stamp, attributes);
+      byInode.set(attributes.inode, this.files.overlay(attributes));
+    }
     const entries: DirectoryEntry[] = [];
     for (const { name, inode: child } of page.entries) {
       const attributes = byInode.get(child);
@@ -120,7 +123,7 @@ export class ClientFileTree implements FileTree {
     cache.putEntry(stamp, parent, request.name, attributes.inode);
     const kept = this.keep(stamp, attributes);
     if (isNew && attributes.kind === 'directory') cache.putEntries(stamp, attributes, [], true);
-    return { attributes: kept, isNew };
+    return { attributes: await kept, isNew };
   }
 
   /**
@@ -198,8 +201,8 @@ export class ClientFileTree implements FileTree {
       cache.forgetEntry(from.parent, from.name);
     } else cache.putEntry(stamp, reply.from, from.name, how === 'exchange' ? (replaced ?? moved).inode : null);
     cache.putEntry(stamp, reply.to, to.name, moved.inode);
-    this.keep(stamp, moved);
-    if (how === 'exchange' && replaced) this.keep(stamp, replaced);
+    cache.putAttributes(stamp, moved);
+    if (how === 'exchange' && replaced) cache.putAttributes(stamp, replaced);
     else if (how === 'replace' && target !== moved.inode) this.unlinked(stamp, target ?? undefined, replaced, keepReplacedOpen);
   }
 
@@ -241,18 +244,20 @@ export class ClientFileTree implements FileTree {
   async setXattr(inode: InodeId, name: string, value: Buffer, how: 'any' | 'create' | 'replace'): Promise<void> {
     this.needWrite();
     const stamp = this.core.cache.stamp();
-    this.keep(stamp, (await this.core.session.call('setXattr', { inode, name, value: Buffer.from(value), how })).attributes);
+    const { attributes } = await this.core.session.call('setXattr', { inode, name, value: Buffer.from(value), how });
+    this.core.cache.putAttributes(stamp, attributes);
   }
 
   async removeXattr(inode: InodeId, name: string): Promise<void> {
     this.needWrite();
     const stamp = this.core.cache.stamp();
-    this.keep(stamp, (await this.core.session.call('removeXattr', { inode, name })).attributes);
+    const { attributes } = await this.core.session.call('removeXattr', { inode, name });
+    this.core.cache.putAttributes(stamp, attributes);
   }
 
-  private keep(stamp: number, attributes: InodeAttributes): InodeAttributes {
+  private keep(stamp: number, attributes: InodeAttributes): InodeAttributes | Promise<InodeAttributes> {
     this.core.cache.putAttributes(stamp, attributes);
-    return this.files.overlay(attributes);
+    return this.files.told(attributes);
   }
 
   /** Whether an inode that loses a name may be open here. Not knowing which inode it is, we keep it, and say at once when nobody needs it. */

@@ -11,6 +11,7 @@ import type { ChunkId, ChunkLocation, InodeAttributes, InodeId, NodeId } from '.
 import { type Timestamp, timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { LEAF_SIZE_BYTES, MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
+import { isPlacedOn, type PlacedOn, placeAppends, type Uncommitted } from './append-places.js';
 import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
 import { Commit } from './committer.js';
 import type { ClientCore } from './core.js';
@@ -51,7 +52,7 @@ interface Span {
 }
 export interface Cut {
   readonly number: number;
-  /** The size the file was believed to have where an O_APPEND write began; null for positional writes. */
+  /** Where the first byte of appended ones is believed to be (see append-places.ts); null for positional writes. */
   appendBase: number | null;
   readonly chunks: PendingChunk[];
   readonly spans: Span[];
@@ -77,6 +78,10 @@ export class FileWriter implements NewerBytes {
   dirtySinceMs = 0;
   private overlay: DirtyOverlay;
   private appendBase: number | null = null;
+  private placedOn: PlacedOn | undefined;
+  /** Readers that hold back the next commit of appended bytes, and those that wait for the one under way to end. */
+  private holds = 0;
+  private commitEnds: (() => void)[] = [];
   private cuts: Cut[] = [];
   private nextCut = 1;
   private commitThrough = 0;
@@ -144,7 +149,7 @@ export class FileWriter implements NewerBytes {
 
   /** Attributes with what is not committed yet. */
   overlayAttributes(attributes: InodeAttributes): InodeAttributes {
-    const base = this.newest && this.newest.change > attributes.change ? this.newest : attributes;
+    const base = this.newerOf(attributes);
     if (!this.isDirty) return base;
     const sizeBytes = Math.max(base.sizeBytes, this.end());
     const time = this.mtime;
@@ -157,8 +162,89 @@ export class FileWriter implements NewerBytes {
   }
 
   size(committed: InodeAttributes): number {
-    const base = this.newest && this.newest.change > committed.change ? this.newest : committed;
-    return Math.max(base.sizeBytes, this.end());
+    return Math.max(this.newerOf(committed).sizeBytes, this.end());
+  }
+
+  private newerOf(attributes: InodeAttributes): InodeAttributes {
+    return this.newest && this.newest.change > attributes.change ? this.newest : attributes;
+  }
+
+  readableSize(committed: InodeAttributes): number {
+    let end = this.newerOf(committed).sizeBytes;
+    for (const bytes of this.uncommitted()) if (bytes.appendBase === null) end = Math.max(end, bytes.end);
+    return end;
+  }
+
+  mustCommit(committed: InodeAttributes, end: number): boolean {
+    if (!this.hasAppends) return false;
+    if (!this.place(committed)) return true;
+    for (const { appendBase } of this.uncommitted()) if (appendBase !== null && appendBase < end) return true;
+    return false;
+  }
+
+  /**
+   * Puts appended bytes where they lie behind this version of the file (append-places.ts). False when that cannot be told, since it may have some
+   * of them already.
+   */
+  place(attributes: InodeAttributes): boolean {
+    if (!this.hasAppends) return true;
+    const base = this.newerOf(attributes);
+    if (isPlacedOn(this.placedOn, base)) return true;
+    if (this.isAppendOnItsWay) return false;
+    placeAppends(base.sizeBytes, this.uncommitted());
+    this.placedOn = base;
+    return true;
+  }
+
+  /**
+   * Until the returned function is called, `place` can tell of any version that is asked for from now on.
+   * @throws {HoldfastError} when appended bytes that may be committed cannot be
+   */
+  async hold(): Promise<() => void> {
+    this.holds++;
+    let isHeld = true;
+    const release = (): void => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.holds--;
+      this.pump();
+    };
+    for (let tries = 0; this.isAppendOnItsWay; tries++) {
+      if (!this.isCommitting && tries === 0) {
+        this.retry();
+        this.pump();
+      }
+      if (!this.isCommitting) {
+        release();
+        throw this.failure ?? new HoldfastError('EIO', 'bytes appended here could not be saved yet');
+      }
+      await new Promise<void>((resolve) => {
+        this.commitEnds.push(resolve);
+      });
+    }
+    return release;
+  }
+
+  private get hasAppends(): boolean {
+    return this.appendBase !== null || this.cuts.some((cut) => cut.appendBase !== null);
+  }
+  /** A commit of appended bytes may have been applied, and its answer is not here. */
+  private get isAppendOnItsWay(): boolean {
+    return this.unfinished !== undefined && this.unfinished.batch[0]!.appendBase !== null;
+  }
+  private *uncommitted(): Generator<Uncommitted> {
+    for (const cut of this.cuts) yield { appendBase: cut.appendBase, end: endOfCut(cut), moveBy: (bytes) => moveCut(cut, bytes) };
+    if (this.overlay.isEmpty) return;
+    const moveBy = (bytes: number): void => {
+      this.appendBase! += bytes;
+      this.overlay.shift(bytes);
+    };
+    yield { appendBase: this.appendBase, end: this.overlay.end, moveBy };
+  }
+  private commitEnded(): void {
+    const waiting = this.commitEnds;
+    this.commitEnds = [];
+    for (const wake of waiting) wake();
   }
 
   read(offset: number, into: Buffer, gap: (start: number, end: number) => void): void {
@@ -166,8 +252,10 @@ export class FileWriter implements NewerBytes {
       gap(0, into.length);
       return;
     }
-    // Newest first: what a newer layer has, an older one need not give.
-    this.overlay.read(offset, into, (start, end) => this.readCuts(this.cuts.length - 1, offset, into, start, end, gap));
+    // Newest first: what a newer layer has, an older one need not give. Appended bytes are read when they are committed, from where they are then.
+    const older = (start: number, end: number): void => this.readCuts(this.cuts.length - 1, offset, into, start, end, gap);
+    if (this.appendBase === null) this.overlay.read(offset, into, older);
+    else older(0, into.length);
   }
 
   /** Takes a copy; waits while the budget is spent. `committed` must be as of now. Returns where the bytes went. */
@@ -185,14 +273,18 @@ export class FileWriter implements NewerBytes {
     }
     if (!this.isDirty) this.session = this.core.session.number;
     let at = offset;
-    if (isAppend) {
-      const base = committed();
-      if (!base) return undefined;
-      at = this.size(base);
-      if (this.appendBase === null) {
-        this.freeze(false);
-        this.appendBase = at;
-      }
+    if (isAppend && this.appendBase !== null) at = this.overlay.end;
+    else if (isAppend && this.hasAppends) {
+      this.freeze(false);
+      at = Math.max(this.placedOn?.sizeBytes ?? 0, this.end());
+      this.appendBase = at;
+    } else if (isAppend) {
+      const known = committed();
+      if (!known) return undefined;
+      this.freeze(false);
+      this.placedOn = this.newerOf(known);
+      at = this.size(known);
+      this.appendBase = at;
     } else {
       if (this.appendBase !== null) this.freeze(false);
       if (!this.replaces && at < ((this.newest ?? committed())?.sizeBytes ?? 0)) this.replaces = true;
@@ -288,11 +380,12 @@ export class FileWriter implements NewerBytes {
     }
     this.settleWaiters(Infinity, error);
     this.settleUploads(error);
+    this.commitEnded();
   }
 
   private end(): number {
     let end = this.overlay.end;
-    for (const cut of this.cuts) for (const span of cut.spans.slice(-1)) end = Math.max(end, span.offset + span.length);
+    for (const cut of this.cuts) end = Math.max(end, endOfCut(cut));
     return end;
   }
 
@@ -312,7 +405,8 @@ export class FileWriter implements NewerBytes {
     end: number,
     gap: (start: number, end: number) => void,
   ): void {
-    const cut = this.cuts[layer];
+    let cut = this.cuts[layer];
+    while (cut && cut.appendBase !== null) cut = this.cuts[--layer];
     if (!cut) {
       gap(start, end);
       return;
@@ -450,6 +544,7 @@ export class FileWriter implements NewerBytes {
     this.commit(unfinished).then(
       () => {
         this.isCommitting = false;
+        this.commitEnded();
         this.pump();
       },
       (error: unknown) => {
@@ -462,6 +557,7 @@ export class FileWriter implements NewerBytes {
           unfinished.commit.abandon(); // Its bytes were given up meanwhile.
           this.pump();
         }
+        this.commitEnded();
       },
     );
   }
@@ -493,7 +589,7 @@ export class FileWriter implements NewerBytes {
       end = last.offset + last.length;
     }
     const [first] = batch;
-    if (!first) return [];
+    if (!first || (first.appendBase !== null && this.holds > 0)) return [];
     const isAsked = first.number <= this.commitThrough || !this.core.budget.hasRoom;
     return isAsked || bytes >= COMMIT_BYTES || extents >= COMMIT_EXTENTS ? batch : [];
   }
@@ -506,7 +602,7 @@ export class FileWriter implements NewerBytes {
     const mustBeStable = batch.some((cut) => cut.mustBeStable);
     const commit = new Commit(this.core, this.inode, {
       chunks: batch.flatMap((cut) => cut.chunks),
-      appendBase: first.appendBase,
+      isAppend: first.appendBase !== null,
       mtime: this.mtime,
       session: this.session,
       durable: isDurable,
@@ -527,12 +623,13 @@ export class FileWriter implements NewerBytes {
     if (mustBeStable && !this.unsynced.isEmpty && !commit.isBegun) await this.makeStable();
     const stamp = this.core.cache.stamp();
     const last = batch[batch.length - 1]!;
-    const { attributes, shiftedBy, extents } = await commit.run();
+    const { attributes, extents } = await commit.run();
     if (this.unfinished !== unfinished) return; // Given up meanwhile.
     this.unfinished = undefined;
     this.noteChange();
-    this.committed(batch, shiftedBy);
+    this.committed(batch);
     this.newest = attributes;
+    this.place(attributes);
     this.core.cache.putAttributes(stamp, attributes);
     this.reader.committed(stamp, attributes, extents);
     if (!this.isDirty) {
@@ -542,7 +639,7 @@ export class FileWriter implements NewerBytes {
     this.settleWaiters(last.number, undefined);
   }
 
-  private committed(batch: readonly Cut[], shiftedBy: number): void {
+  private committed(batch: readonly Cut[]): void {
     this.cuts = this.cuts.filter((cut) => !batch.includes(cut));
     for (const cut of batch) {
       this.core.budget.change(-cut.heldBytes);
@@ -552,18 +649,6 @@ export class FileWriter implements NewerBytes {
         ]);
         this.keepForReading(chunk.id, chunk.plaintext);
       }
-    }
-    if (shiftedBy === 0) return;
-    // Somebody else appended before us: what was appended after these bytes lies further on as well.
-    for (const cut of this.cuts) {
-      if (cut.appendBase === null) continue;
-      cut.appendBase += shiftedBy;
-      for (const span of cut.spans) span.offset += shiftedBy;
-      for (const chunk of cut.chunks) for (const extent of chunk.extents) extent.offset += shiftedBy;
-    }
-    if (this.appendBase !== null) {
-      this.appendBase += shiftedBy;
-      this.overlay.shift(shiftedBy);
     }
   }
 
@@ -616,6 +701,17 @@ const asHoldfast = (error: unknown): HoldfastError =>
   error instanceof HoldfastError
     ? error
     : new HoldfastError('INTERNAL', error instanceof Error ? (error.stack ?? error.message) : String(error));
+
+function endOfCut(cut: Cut): number {
+  const last = cut.spans[cut.spans.length - 1];
+  return last ? last.offset + last.length : 0;
+}
+
+function moveCut(cut: Cut, bytes: number): void {
+  cut.appendBase! += bytes;
+  for (const span of cut.spans) span.offset += bytes;
+  for (const chunk of cut.chunks) for (const extent of chunk.extents) extent.offset += bytes;
+}
 
 function firstSpanEndingAfter(spans: readonly Span[], offset: number): number {
   let low = 0;

@@ -109,6 +109,29 @@ export class OpenFiles {
     return file ? file.writer.overlayAttributes(attributes) : attributes;
   }
 
+  /** As overlay; appended bytes that are on their way are counted once, whether these attributes have them already or not. */
+  told(attributes: InodeAttributes): InodeAttributes | Promise<InodeAttributes> {
+    const writer = this.files.get(attributes.inode)?.writer;
+    if (!writer) return attributes;
+    return writer.place(attributes) ? writer.overlayAttributes(attributes) : this.toldAfterCommit(writer, attributes);
+  }
+  private async toldAfterCommit(writer: FileWriter, attributes: InodeAttributes): Promise<InodeAttributes> {
+    const core = this.core();
+    let release: () => void;
+    try {
+      release = await writer.hold();
+    } catch {
+      return writer.overlayAttributes(attributes); // They cannot be saved now, which flush and fsync tell: not more than what is surely there.
+    }
+    try {
+      const now = core.cache.attributes(attributes.inode) ?? (await core.attributes(attributes.inode));
+      writer.place(now);
+      return writer.overlayAttributes(now);
+    } finally {
+      release();
+    }
+  }
+
   acquire(attributes: InodeAttributes): OpenFile {
     const { inode } = attributes;
     let file = this.files.get(inode);

@@ -11,6 +11,7 @@ const MAX_CHUNKS = 20_000;
 const SYNC_TIMEOUT_MS = 20_000;
 const TRY_FOR_MS = 5000;
 const PAUSE_MS = 100;
+const GET_TIMEOUT_MS = 4000;
 
 export class UnsyncedChunks {
   private chunks = new Map<ChunkId, readonly NodeId[]>();
@@ -101,7 +102,10 @@ export class UnsyncedChunks {
         const { missing } = await peer.sync(chunks, { permit: session.permit, timeoutMs: SYNC_TIMEOUT_MS });
         return new Set(missing);
       } catch (error) {
-        if (isCode(error, 'PERMIT_EXPIRED')) await session.renewPermit();
+        if (isCode(error, 'PERMIT_EXPIRED') && environment.monotonicMs() < untilMs) {
+          await session.renewPermit();
+          continue;
+        }
         // With others to go to there is no point in waiting long for a node that has died.
         if (environment.monotonicMs() >= untilMs || contact.state === 'suspect' || pool.writableCount > this.core.volume.copies)
           return new Set(chunks);
@@ -140,16 +144,25 @@ export class UnsyncedChunks {
     }
   }
 
+  /** @throws {HoldfastError} EIO when no node has it, at once, or when those that may have it do not answer for a while */
   private async fetch(id: ChunkId, nodes: readonly NodeId[]): Promise<readonly Buffer[]> {
-    const { pool, session } = this.core;
-    for (const node of pool.readOrder(nodes)) {
-      try {
-        const encoded = await pool.peer(node)?.get(id, 'all', { permit: session.permit, timeoutMs: 4000 });
-        if (encoded) return [encoded]; // The node that stores it checks every byte against the id.
-      } catch {
-        // The next replica may have it.
+    const { environment, pool, session } = this.core;
+    const untilMs = environment.monotonicMs() + TRY_FOR_MS;
+    for (;;) {
+      let mayHaveIt = false;
+      for (const node of pool.readOrder(nodes)) {
+        const peer = pool.peer(node);
+        if (!peer) continue;
+        try {
+          return [await peer.get(id, 'all', { permit: session.permit, timeoutMs: GET_TIMEOUT_MS })]; // Who stores it checks every byte against the id.
+        } catch (error) {
+          if (isCode(error, 'PERMIT_EXPIRED')) await session.renewPermit();
+          if (!isCode(error, 'CHUNK_MISSING', 'CHUNK_CORRUPT')) mayHaveIt = true;
+        }
       }
+      if (!mayHaveIt || environment.monotonicMs() >= untilMs) break;
+      await sleep(environment, PAUSE_MS);
     }
-    throw new HoldfastError('EIO', `chunk ${id.slice(0, 12)} was written but no node has it any more; write the file again`);
+    throw new HoldfastError('EIO', `chunk ${id.slice(0, 12)} was written but no node gives it back; write the file again`);
   }
 }

@@ -58,6 +58,18 @@ describe('commit', () => {
     expect((await extents()).at(-1)).toEqual([100, 10, 2, 0]);
     expect((await write(3, 110, 10, { appendBase: 110 })).shiftedBy).toBe(0);
   });
+  it('moves an append back to where the file was cut, without a gap', async () => {
+    await write(1, 0, 100);
+    await client.call('truncate', { inode: file, sizeBytes: 30 });
+    const reply = await write(2, 100, 10, { appendBase: 100 });
+    expect(reply).toMatchObject({ shiftedBy: -70, attributes: { sizeBytes: 40 } });
+    expect((await extents()).at(-1)).toEqual([30, 10, 2, 0]);
+  });
+  it('refuses an append with an extent before its beginning', async () => {
+    await write(1, 0, 100);
+    await fails('EINVAL', write(2, 40, 10, { appendBase: 50 }));
+    expect(await extents()).toEqual([[0, 100, 1, 0]]);
+  });
   it('is refused as a whole when a chunk is not there', async () => {
     await fails('UPLOAD_AGAIN', write(1, 0, 10, { receipts: [] }));
     await write(1, 0, 10);

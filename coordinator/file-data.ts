@@ -94,7 +94,10 @@ export class FileData {
     const { caller, tx } = context;
     const row = this.file(caller, request.inode);
     const base = request.appendBase;
-    const shiftedBy = base === undefined ? 0 : Math.max(0, row.sizeBytes - base);
+    // An append goes exactly to the end: behind what others appended meanwhile, and back to where others cut the file.
+    const shiftedBy = base === undefined ? 0 : row.sizeBytes - base;
+    if (base !== undefined && [...request.extents, ...(request.holes ?? [])].some(({ offset }) => offset < base))
+      throw new HoldfastError('EINVAL', 'an append has an extent before the offset where it begins');
     const sizeBytes = Math.max(row.sizeBytes, request.sizeBytes + shiftedBy);
     if (sizeBytes > MAX_FILE_SIZE_BYTES) throw new HoldfastError('EFBIG', `a file has at most ${MAX_FILE_SIZE_BYTES} bytes`);
     const chunks = [...new Set(request.extents.map((extent) => extent.chunk))];

@@ -9,6 +9,8 @@ export interface OpenFile {
   readonly inode: InodeId;
   readonly file: FileHandle;
   readonly isWritable: boolean;
+  /** Opened for writing with O_APPEND. */
+  readonly isAppending: boolean;
   /** Reads and writes of this handle pass the page cache by. */
   readonly isDirect: boolean;
 }
@@ -18,11 +20,13 @@ export class Handles {
   readonly #files = new Map<number, OpenFile>();
   readonly #directories = new Map<number, DirectoryListing>();
   readonly #openCounts = new Map<InodeId, number>();
+  readonly #appenders = new Map<InodeId, number>();
 
-  addFile(file: FileHandle, isWritable: boolean, isDirect: boolean): OpenFile {
-    const open = { number: this.#next++, inode: file.inode, file, isWritable, isDirect };
+  addFile(file: FileHandle, kind: Pick<OpenFile, 'isWritable' | 'isAppending' | 'isDirect'>): OpenFile {
+    const open = { number: this.#next++, inode: file.inode, file, ...kind };
     this.#files.set(open.number, open);
-    this.#openCounts.set(open.inode, (this.#openCounts.get(open.inode) ?? 0) + 1);
+    count(this.#openCounts, open.inode, 1);
+    if (open.isAppending) count(this.#appenders, open.inode, 1);
     return open;
   }
   /** @throws EBADF */
@@ -34,13 +38,16 @@ export class Handles {
   removeFile(number: number): OpenFile {
     const open = this.file(number);
     this.#files.delete(number);
-    const left = (this.#openCounts.get(open.inode) ?? 1) - 1;
-    if (left > 0) this.#openCounts.set(open.inode, left);
-    else this.#openCounts.delete(open.inode);
+    count(this.#openCounts, open.inode, -1);
+    if (open.isAppending) count(this.#appenders, open.inode, -1);
     return open;
   }
   isOpen(inode: InodeId): boolean {
     return this.#openCounts.has(inode);
+  }
+  /** Somebody here has it open with O_APPEND. */
+  isAppendedTo(inode: InodeId): boolean {
+    return this.#appenders.has(inode);
   }
   get openFiles(): Iterable<OpenFile> {
     return this.#files.values();
@@ -60,4 +67,10 @@ export class Handles {
   removeDirectory(number: number): void {
     this.#directories.delete(number);
   }
+}
+
+function count(counts: Map<InodeId, number>, inode: InodeId, by: 1 | -1): void {
+  const left = (counts.get(inode) ?? 0) + by;
+  if (left > 0) counts.set(inode, left);
+  else counts.delete(inode);
 }

@@ -181,8 +181,9 @@ export const clientCalls = {
   have: query<{ present: ChunkLocation[] }>()(z.object({ chunks: z.array(chunkId).max(MAX_IDS_PER_CALL) })),
   /**
    * Puts uploaded bytes into a file: extents overlay what was there. All or nothing.
-   * `appendBase`: the file size the caller believed when it computed the offsets of an O_APPEND write; when the file has grown since, all
-   * extents (and sizeBytes) are moved up by the difference, so concurrent appends never overwrite each other; `shiftedBy` tells.
+   * `appendBase`: the offsets are those of an O_APPEND write and count from here; none may be lower. All extents (and sizeBytes) are moved, up
+   * or down, so that this offset comes to the end of the file as it is now: appends never overwrite each other, and never leave a gap.
+   * `shiftedBy` tells by how much.
    * `sizeBytes`: the file is at least that long afterwards. `clearSetId` as in setAttributes. mtime absent = now.
    * `durable`: the reply waits until the commit is on stable storage, as `sync` would (the caller has made the chunks stable before).
    * @throws UPLOAD_AGAIN facts.chunks: neither a valid receipt nor a living chunk; ENOSPC, EDQUOT, EFBIG, ESTALE

@@ -148,6 +148,33 @@ def append_kept_open(path, prefix, count):
     os.close(fd)
 
 
+def append_and_look(path, prefix, count):
+    """Appends lines without a lock while others do, and looks in between. Returns what was wrong: zeros, torn lines, own lines that are not there."""
+    wrong, file_size = [], 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number in range(count):
+        os.write(fd, f"{prefix} {number:06d}\n".encode())
+        if number % 7 == 3:
+            size = os.fstat(fd).st_size
+            if size < file_size or size < (number + 1) * len(f"{prefix} {number:06d}\n"):
+                wrong.append(f"size {size} after {file_size}, {number + 1} own lines")
+            file_size = size
+        if number % 23 == 7:
+            os.fsync(fd)
+        if number % 31 == 11:
+            os.close(fd)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        if number % 17 == 5:
+            with open(path, "rb") as file:
+                lines = file.read().decode("latin-1").split("\n")
+            own = [line for line in lines if line.startswith(f"{prefix} ")]
+            if own != [f"{prefix} {one:06d}" for one in range(number + 1)]:
+                wrong.append(f"{len(own)} own lines of {number + 1}, the last {own[-1:]}")
+            wrong += [f"line {line[:60]!r}" for line in lines[:-1] if not line[-6:].isdigit() or "\0" in line]
+    os.close(fd)
+    return wrong[:10]
+
+
 def count_up(path, times):
     """Read, add one, write back: only right when flock excludes and carries the data along."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -268,7 +295,7 @@ commands = {
     "whole": whole, "digest": digest, "writeWhole": write_whole,
     "makeFiles": lambda path, count: [os.close(os.open(f"{path}/file-{i:06d}", os.O_CREAT | os.O_WRONLY, 0o644)) for i in range(count)] and None,
     "count": lambda path: (lambda names: [len(names), len(set(names))])(os.listdir(path)),
-    "appendLines": append_lines, "appendKeptOpen": append_kept_open, "countUp": count_up,
+    "appendLines": append_lines, "appendKeptOpen": append_kept_open, "appendAndLook": append_and_look, "countUp": count_up,
     "replaceOften": replace_often, "moveDirectories": move_directories, "writeRandom": write_random, "readOften": read_often,
 }
 

@@ -93,13 +93,25 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
     expect(sortedLines(await here.call<string>('whole', 'log'))).toEqual([...lines('here', count), ...lines('there', count)].sort());
   });
 
-  // OPEN FAULT, told in the README: without a lock lines can read as zeros. HOLDFAST_OPEN_FAULTS=1 runs it; it must run always once it is mended.
   let journals = 0;
-  it.skipIf(process.env.HOLDFAST_OPEN_FAULTS === undefined)('keep every line both append with O_APPEND alone (open fault)', async () => {
+  it('keep every line both append with O_APPEND alone', async () => {
     const count = 1000;
     // A file of its own for each try: lines of the one before would be counted again.
     const journal = `journal-${++journals}`;
     await Promise.all([here.call('appendKeptOpen', journal, 'here', count), there.call('appendKeptOpen', journal, 'there', count)]);
+    const expected = [...lines('here', count), ...lines('there', count)].sort();
+    expect(sortedLines(await here.call<string>('whole', journal))).toEqual(expected);
+    expect(sortedLines(await there.call<string>('whole', journal))).toEqual(expected);
+  });
+
+  it('show whole lines only, and all of their own, while both append with O_APPEND', async () => {
+    const count = 120;
+    const journal = `journal-${++journals}`;
+    const wrong = await Promise.all([
+      here.call('appendAndLook', journal, 'here', count),
+      there.call('appendAndLook', journal, 'there', count),
+    ]);
+    expect(wrong).toEqual([[], []]);
     const expected = [...lines('here', count), ...lines('there', count)].sort();
     expect(sortedLines(await here.call<string>('whole', journal))).toEqual(expected);
     expect(sortedLines(await there.call<string>('whole', journal))).toEqual(expected);

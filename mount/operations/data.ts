@@ -31,15 +31,16 @@ export async function write(mount: MountState, request: KernelRequest): Promise<
   const bytes = request.payload(40, sizeBytes);
   if (request.u32(32) & constants.O_APPEND) {
     const at = await handle.file.write(offset, bytes, { append: true });
-    // Without FOPEN_DIRECT_IO (O_APPEND was set later by fcntl) the kernel now has these bytes at another place.
-    if (at !== offset && !handle.isDirect) {
+    // Without FOPEN_DIRECT_IO (O_APPEND was set later by fcntl) the kernel now has these bytes at another place. With it the kernel may have read
+    // the page where the file ended, for somebody else, and shows zeros in place of these bytes.
+    if (handle.isDirect ? mount.known.mayHavePages(handle.inode) : at !== offset) {
       mount.known.distrust(handle.inode);
       void mount.kernel.invalidateInode(nodeOfInode(mount, handle.inode));
     }
   } else {
     await handle.file.write(offset, bytes, { isGiven: request.ownsBytes });
   }
-  mount.known.cached(handle.inode);
+  if (!handle.isDirect) mount.known.cached(handle.inode);
   const out = Buffer.alloc(8);
   out.writeUInt32LE(sizeBytes, 0);
   return out;

@@ -73,10 +73,11 @@ function addHandle(
   out: Buffer,
   at: number,
 ): void {
-  // An append lands where the file ends for everybody, which need not be where this kernel thinks. Through the page cache
-  // its bytes would also appear at the wrong place.
-  const isDirect = isWritable && (flags & constants.O_APPEND) !== 0;
-  const handle = mount.handles.addFile(file, isWritable, isDirect);
+  // An append lands where the file ends for everybody, which need not be where this kernel thinks. Through the page cache its bytes would also
+  // appear at the wrong place. Who reads meanwhile passes it by as well: the kernel reads pages only up to the size it believes in.
+  const isAppending = isWritable && (flags & constants.O_APPEND) !== 0;
+  const isDirect = isAppending || (!isWritable && mount.handles.isAppendedTo(file.inode));
+  const handle = mount.handles.addFile(file, { isWritable, isAppending, isDirect });
   writeU64(out, at, handle.number);
   out.writeUInt32LE((isDirect ? OpenReply.DIRECT_IO : 0) | (keepsPages ? OpenReply.KEEP_CACHE : 0), at + 8);
 }
