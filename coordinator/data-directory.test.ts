@@ -2,6 +2,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, sta
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sqlite3 from 'sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { realEnvironment } from '../protocol/environment.js';
 import { restore } from './backup.js';
@@ -43,6 +44,14 @@ async function overwrite(path: string, at: number, bytes: Buffer): Promise<void>
   const handle = await open(path, 'r+');
   await handle.write(bytes, 0, bytes.length, at);
   await handle.close();
+}
+function sql<Row>(path: string, text: string): Promise<Row[]> {
+  return new Promise((resolve, reject) => {
+    const database = new sqlite3.Database(path);
+    const done = (error: Error | null, rows: Row[] = []): void => database.close(() => (error ? reject(error) : resolve(rows)));
+    if (text.includes(';')) database.exec(text, (error) => done(error));
+    else database.all(text, (error, rows: Row[]) => done(error, rows));
+  });
 }
 const journalFiles = (): string[] =>
   readdirSync(file('journal'))
@@ -185,6 +194,32 @@ describe('a data directory', () => {
     await stop();
     truncateSync(file('metadata.db'), Math.floor(statSync(file('metadata.db')).size / 8192) * 4096);
     await expect(start()).rejects.toMatchObject({ code: 'REFUSED' });
+  });
+
+  it('keeps snapshots and trash in the database and in a backup, and takes over a database of before there were any', async () => {
+    const one = await start();
+    const caller = { client: 'coordinator', user: 'admin', volume: 1, access: 'admin' } as const;
+    addFiles(one, 3);
+    await stop();
+    const file1 = file('metadata.db');
+    // As the first version made it.
+    await sql(file1, 'DROP TABLE snapshots; DROP TABLE history; DROP TABLE trash; DROP TABLE "treeTasks"; PRAGMA user_version = 1;');
+    const two = await start();
+    expect(two.coordinator.state.table('entries').size).toBe(3);
+    await two.coordinator.history.snapshots.create(caller, 'manual', 'then');
+    addFiles(two, 2, 'later');
+    two.coordinator.state.transact((tx) => tx.remove('entries', '1/f0'));
+    const seen = ({ coordinator }: RunningCoordinator): readonly string[] =>
+      coordinator.tree.view.sorted(coordinator.tree.resolve(1, '/.snapshots/then'));
+    expect(seen(two)).toEqual(['f0', 'f1', 'f2']);
+    await stop();
+    expect((await sql<{ user_version: number }>(file1, 'PRAGMA user_version'))[0]?.user_version).toBe(2);
+    const three = await start();
+    expect(seen(three)).toEqual(['f0', 'f1', 'f2']);
+    await (three.coordinator as unknown as { parts: { backup: (c: unknown) => Promise<unknown> } }).parts.backup(three.coordinator);
+    const target = join(data, 'restored');
+    await restore(file('backup/snapshot.ndjson.gz'), target, { nodeToken: three.nodeToken });
+    expect(seen(await start(target))).toEqual(['f0', 'f1', 'f2']);
   });
 
   it('is rebuilt from a backup, with a higher epoch and the same cluster', async () => {

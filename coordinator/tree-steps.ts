@@ -190,7 +190,8 @@ export function removeStep(tree: FileTree, context: ChangeContext, holder: Inode
         break;
       }
       tx.remove('entries', entryKey(inode, name));
-      left -= 1 + tree.state.table('extents').of(child).length;
+      // A removed file is a handful of rows: entry, inode, extents with their chunks, and what a snapshot keeps of each.
+      left -= 4 + 2 * tree.state.table('extents').of(child).length;
       if (row?.kind === 'directory') tree.dropDirectory(context, row);
       else if (row) tree.dropName(without, row, false, { directory, name });
       if (left <= 0) break;
