@@ -10,6 +10,7 @@ import { judge, type PlanNodes, shownCopies } from './repair-plan.js';
 import type { ReplicaCare } from './replica-care.js';
 import type { InodeRow } from './rows.js';
 import type { StatusBook } from './status.js';
+import type { TreeView } from './tree-view.js';
 import { countOf, listInWords } from './words.js';
 
 /** Chunks listed of one file; `chunkCount` tells how many there are. */
@@ -35,12 +36,15 @@ interface Copies {
 
 export class FileStats {
   constructor(private readonly parts: FileStatParts) {}
+  private get view(): TreeView {
+    return this.parts.context.history().view;
+  }
 
   /** @throws {HoldfastError} ENOENT */
   stat(inode: InodeId): FileStat {
-    const { state, pathOf } = this.parts.context;
+    const { pathOf } = this.parts.context;
     const row = this.inode(inode);
-    const extents = state.table('extents').of(inode);
+    const extents = this.view.extents(inode);
     const chunks = extents.slice(0, MOST_CHUNKS_LISTED).map((extent, index) => this.chunk(index, extent));
     const { fewest, health, byGood, shared } = this.copiesOf(row, this.parts.repair.planNodes(), Number.POSITIVE_INFINITY);
     return {
@@ -119,7 +123,7 @@ export class FileStats {
     if (row.kind !== 'file') return { fewest: null, health: 'HEALTHY', byGood: [], shared: 0 };
     const { state } = this.parts.context;
     const copies = this.wished(row);
-    const extents = state.table('extents').of(row.inode);
+    const extents = this.view.extents(row.inode);
     const shownOf = new Map<readonly number[], number>();
     let fewest: number | null = null;
     const found = new Map<number, number>();
@@ -154,7 +158,7 @@ export class FileStats {
     const { health } = this.copiesOf(row, nodes, Number.POSITIVE_INFINITY);
     const { causes, safeMode } = status.status();
     const lines: string[] = [];
-    const extents = context.state.table('extents').of(inode);
+    const extents = this.view.extents(inode);
     const byShown = new Map<number, number>();
     const away = new Map<string, number>();
     let copying = 0;
@@ -196,16 +200,15 @@ export class FileStats {
 
   /** Chunks of a file, or of every file below a directory (bounded). @throws {HoldfastError} ENOENT, TOO_LARGE */
   chunksBelow(inode: InodeId, most: number): ChunkId[] {
-    const { state } = this.parts.context;
     const chunks: ChunkId[] = [];
     const left = [this.inode(inode)];
     for (let row = left.pop(); row; row = left.pop()) {
       if (row.kind === 'directory') {
-        for (const child of state.table('entries').of(row.inode).values()) {
-          const childRow = state.get('inodes', child);
+        for (const child of this.view.children(row.inode).values()) {
+          const childRow = this.view.inode(child);
           if (childRow) left.push(childRow);
         }
-      } else for (const extent of state.table('extents').of(row.inode)) chunks.push(extent.chunk);
+      } else for (const extent of this.view.extents(row.inode)) chunks.push(extent.chunk);
       if (chunks.length > most)
         throw new HoldfastError('TOO_LARGE', `more than ${most} chunks below this path: verify smaller parts, or scrub the nodes`);
     }
@@ -213,7 +216,7 @@ export class FileStats {
   }
 
   inode(inode: InodeId): InodeRow {
-    const row = this.parts.context.state.get('inodes', inode);
+    const row = this.view.inode(inode);
     if (!row) throw new HoldfastError('ENOENT', `no inode ${inode}`);
     return row;
   }

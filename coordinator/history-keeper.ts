@@ -15,6 +15,7 @@ import { type SnapshotPorts, Snapshots } from './snapshots.js';
 import { Trash } from './trash.js';
 import { differences } from './tree-diff.js';
 import { makeHolder, removeStep, TreeCopy } from './tree-steps.js';
+import type { TreeView } from './tree-view.js';
 import { bytesInWords, countOf } from './words.js';
 
 const LOOK_MS = 1000;
@@ -49,6 +50,11 @@ export class HistoryKeeper {
   constructor(private readonly ports: HistoryPorts) {
     this.snapshots = new Snapshots(ports);
     this.trash = new Trash(ports.tree, ports.wallMs);
+  }
+
+  /** For reading: live trees, snapshots and hidden directories alike. */
+  get view(): TreeView {
+    return this.ports.tree.view;
   }
 
   start(): void {
@@ -103,11 +109,15 @@ export class HistoryKeeper {
     const { state } = this.ports.tree;
     const isGone = ({ volume }: { volume: VolumeId }): boolean => !state.get('volumes', volume);
     const snapshots = [...state.table('snapshots').values()].filter((row) => isGone(row) && !row.isDeleting);
-    const trashed = [...state.table('trash').all()].filter(([, row]) => isGone(row)).slice(0, TRASH_FILES_PER_STEP * 10);
+    const trashed = this.trash
+      .volumes()
+      .filter((volume) => isGone({ volume }))
+      .flatMap((volume) => this.trash.all(volume))
+      .slice(0, TRASH_FILES_PER_STEP * 10);
     if (snapshots.length + trashed.length === 0) return;
     state.transact((tx) => {
       for (const row of snapshots) tx.put('snapshots', row.number, { ...row, isDeleting: true });
-      for (const [inode] of trashed) tx.remove('trash', inode);
+      for (const { inode } of trashed) tx.remove('trash', inode);
     });
     this.snapshots.start();
   }

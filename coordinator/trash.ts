@@ -32,6 +32,8 @@ export const pathIn = (directory: string, name: string): string => (directory ==
 export class Trash {
   private readonly counted = new Map<InodeId, { volume: VolumeId; bytes: number }>();
   private readonly totals = new Map<VolumeId, Totals>();
+  /** Nothing in the trash of the volume is older; so that usually nobody has to look. */
+  private readonly oldestMs = new Map<VolumeId, number>();
   private readonly state: State;
 
   constructor(
@@ -51,6 +53,11 @@ export class Trash {
 
   totalsOf(volume: VolumeId): Readonly<Totals> {
     return this.totals.get(volume) ?? { files: 0, bytes: 0 };
+  }
+
+  /** Those that keep something. */
+  volumes(): VolumeId[] {
+    return [...this.totals].filter(([, { files }]) => files > 0).map(([volume]) => volume);
   }
 
   /** Oldest first. */
@@ -186,8 +193,12 @@ export class Trash {
     const found: InodeId[] = [];
     let surplus = Math.max(files - MAX_TRASHED_FILES, wanted.files);
     let left = wanted.bytes;
+    // Looking at all of it takes a moment, so it is done for several at once.
+    const slackMs = Math.min(60_000, keepMs / 100);
+    if (surplus <= 0 && left <= 0 && keepMs > 0 && nowMs - (this.oldestMs.get(volume) ?? 0) < keepMs + slackMs) return [];
     for (const { inode, atMs } of this.all(volume)) {
       const isOver = keepMs === 0 || nowMs - atMs >= keepMs;
+      this.oldestMs.set(volume, atMs);
       if ((!isOver && surplus <= 0 && left <= 0) || found.length === limit) break;
       found.push(inode);
       surplus--;
@@ -209,6 +220,7 @@ export class Trash {
     const totals = this.totals.get(row.volume) ?? { files: 0, bytes: 0 };
     totals.files++;
     totals.bytes += counted.bytes;
+    this.oldestMs.set(row.volume, totals.files === 1 ? row.atMs : Math.min(row.atMs, this.oldestMs.get(row.volume) ?? row.atMs));
     this.totals.set(row.volume, totals);
     this.counted.set(inode, counted);
   }

@@ -77,6 +77,10 @@ describe.skipIf(reason !== undefined)(`the past of a volume${reason ? ` (skipped
     await rig.cluster.waitHealthy();
     // After the restart: a session of before it might hold anything open, as far as the coordinator knows, and files that are deleted with it.
     expect((await holdfast('cat', '/.snapshots/monday/photos/summer/note')).stdout).toBe('as it was');
+    expect(await json('stat', '/.snapshots/monday/photos/film')).toMatchObject({
+      path: '/.snapshots/monday/photos/film',
+      isReadable: true,
+    });
     const restored = await json<{ before: string }>('snapshot', 'restore', 'monday', '/photos');
     expect(readdirSync(at('photos'))).toEqual(['film', 'summer']);
     expect(sha256(at('photos', 'film'))).toBe(filmHash);
