@@ -120,7 +120,7 @@ export function buildProgram(): Command {
   add(
     program,
     'wait [path]',
-    'wait until a file, or everything, has all its copies',
+    'wait until a file has all its copies, or without a path until the whole cluster is HEALTHY',
     ['wait /film.mkv --for 60 && echo safe', 'wait'],
     async () => (await import('./commands/stat.js')).wait,
     (c) => c.option('--for <s>', 'give up after this many seconds (default 300)', number(0, 1e7)),

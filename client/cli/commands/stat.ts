@@ -55,6 +55,7 @@ export async function wait(context: Context, options: { for?: number }, path?: s
   const environment = liveEnvironment();
   const limitMs = (options.for ?? 300) * 1000;
   const startMs = environment.monotonicMs();
+  const isShown = process.stderr.isTTY === true && !context.options.quiet && !context.isJson;
   for (;;) {
     let isDone: boolean;
     let state: string;
@@ -71,13 +72,16 @@ export async function wait(context: Context, options: { for?: number }, path?: s
       answer = { schema: 1, isDone, health: report.health, path: report.path };
     }
     const waitedMs = environment.monotonicMs() - startMs;
+    if (isShown) process.stderr.write(`\r\x1b[K${isDone ? '' : printable(state).slice(0, (process.stderr.columns ?? 80) - 1)}`);
     if (isDone) {
       if (context.isJson) context.json({ ...answer, waitedMs: Math.round(waitedMs) });
       else context.print(`${path === undefined ? 'The cluster' : printable(path)} has all its copies (waited ${durationWords(waitedMs)}).`);
       return EXIT.ok;
     }
-    if (waitedMs >= limitMs || context.interrupted.signal.aborted)
+    if (waitedMs >= limitMs || context.interrupted.signal.aborted) {
+      if (isShown) process.stderr.write('\r\x1b[K');
       throw new CliError(`still waiting after ${durationWords(waitedMs)}: ${printable(state)}`, EXIT.unreachable, 'TIMEOUT');
+    }
     await sleep(environment, 250);
   }
 }
