@@ -14,7 +14,7 @@ import { drawNodes } from './screens/nodes.js';
 import { drawOverview } from './screens/overview.js';
 import { escapeControl, padEnd, truncateMiddle, widthOf, wrapWords } from './text.js';
 import { clusterHead, fileOf } from './topics.js';
-import { healthRow } from './words.js';
+import { healthRow, nextTry } from './words.js';
 
 const TITLES = { overview: 'Overview', nodes: 'Nodes', files: 'Files', events: 'Events', jobs: 'Jobs' } as const;
 
@@ -80,7 +80,10 @@ function statusRow(state: State): Row {
 function footer(state: State, columns: number): Row {
   const scope = state.screen === 'files' && state.files.file ? 'file' : state.screen;
   const rate = ` ${duration(state.refreshMs)} `;
-  const keys = footerText(scope, state.options.readOnly, columns - 1 - rate.length);
+  const isWaiting = !state.topics.overview && state.link.kind !== 'live';
+  const keys = isWaiting
+    ? `${state.options.stateDir && !state.options.readOnly ? 'S start coordinator  ' : ''}r try now  : command  ? help  q quit`
+    : footerText(scope, state.options.readOnly, columns - 1 - rate.length);
   return restyle(ends(row(` ${keys}`), row(rate), columns), 'dim');
 }
 
@@ -143,7 +146,7 @@ function firstContact(state: State, columns: number, height: number): Row[] {
       row(),
       row(span(' tried   ', 'dim'), link.url || '(no address known yet)'),
       row(span(' error   ', 'dim'), escapeControl(link.error)),
-      row(span(' next    ', 'dim'), `try ${link.attempt + 1} in ${age(Math.max(0, link.nextTryAtMs - state.nowMs))}; r tries now`),
+      row(span(' next    ', 'dim'), `try ${link.attempt + 1} ${nextTry(state)}; r tries at once`),
       row(),
     );
     if (options.stateDir) {

@@ -103,13 +103,28 @@ export const jobStyle = (job: JobStatus): Style =>
 export const jobSpeed = (job: JobStatus): string =>
   job.bytesPerS >= 1 || job.chunksPerS < 0.05 ? rate(job.bytesPerS) : `${job.chunksPerS.toFixed(1)} chunks/s`;
 
+/** When the next try to connect is: "now", "in 3s". */
+export function nextTry(state: State): string {
+  const leftMs = state.link.kind === 'offline' ? state.link.nextTryAtMs - state.nowMs : 0;
+  return leftMs < 1000 ? 'now' : `in ${age(leftMs)}`;
+}
+/** The usual reasons in few words; where it was tried stands in the header. */
+function shortError(error: string): string {
+  if (error.includes('ECONNREFUSED')) return 'connection refused: nothing listens there';
+  if (/ETIMEDOUT|timeout|timed out/i.test(error)) return 'no answer';
+  if (/ENOTFOUND|EAI_AGAIN/.test(error)) return 'the name of the host is not known';
+  return error;
+}
+
 /** The coordinator's own sentence: health, first cause, when it will be safe again. */
 export function healthRow(state: State): Row {
   const { link } = state;
   if (link.kind === 'offline') {
     const since = age(state.nowMs - link.sinceMs);
-    const next = age(Math.max(0, link.nextTryAtMs - state.nowMs));
-    return row(span('!! OFFLINE', 'badge-bad'), `  ${since}, retry ${link.attempt} in ${next} | ${escapeControl(link.error)}`);
+    return row(
+      span('!! OFFLINE', 'badge-bad'),
+      `  ${since}, retry ${link.attempt} ${nextTry(state)} | ${escapeControl(shortError(link.error))}`,
+    );
   }
   const head = clusterHead(state);
   if (!head) return row(span('   connecting', 'dim'), ` to ${link.url}`);
