@@ -293,7 +293,7 @@ describe('a coordinator that is away', () => {
     const shown = text(away);
     expect(shown).toContain('OFFLINE 12s');
     expect(shown).toContain('retry 4');
-    expect(shown).toContain('connect ECONNREFUSED');
+    expect(shown).toContain('connection refused');
     expect(shown).toContain('J-81');
     for (const one of drawFrame(away).slice(3, -2)) expect(one.map((part) => part.style)).toEqual(['dim']);
   });
