@@ -145,7 +145,7 @@ describe('a new user', () => {
     expect(made.stdout + made.stderr).not.toContain(readFileSync(local('carla.token'), 'utf8').trim());
     expect(statSync(local('carla.token')).mode & 0o777).toBe(0o600);
     mkdirSync(local('folder'));
-    const contents = new Map(Array.from({ length: 60 }, (_, i) => [`f${i}` as string, random(1 + i * 97)] as const));
+    const contents = new Map(Array.from({ length: 30 }, (_, i) => [`f${i}` as string, random(1 + i * 97)] as const));
     for (const [name, content] of contents) writeFileSync(join(local('folder'), name), content);
     expect(await holdfast('upload', '-r', local('folder'), '/', '--json', '--parallel', '16', ...as('carla'))).toMatchObject({ code: 0 });
     const [listed, top, shown, fetched] = await Promise.all([
