@@ -48,12 +48,13 @@ export class Administrator {
     });
     return connecting;
   }
-  /** The same, when being refused is an answer as well. @returns whether it was done */
+  /** The same, when being refused is an answer as well. @returns whether it was done, this time or (EEXIST, ENOENT) before */
   async tell<M extends keyof AdminCalls>(method: M, args: RequestOf<AdminCalls, M>): Promise<boolean> {
     try {
       await this.ask(method, args);
       return true;
     } catch (error) {
+      if (isCode(error, 'EEXIST', 'ENOENT')) return true;
       // The journal has no room, the node is not up, it is done already.
       if (isCode(error, 'REFUSED', 'ENOSPC')) return false;
       throw error;

@@ -132,6 +132,8 @@ export class Judge {
     for (const [key] of tables.extents.all()) left.push(`extent ${key}`);
     for (const [inode, row] of tables.inodes.all()) if (row.kind !== 'directory') left.push(`inode ${inode} (${row.name})`);
     for (const [key] of tables.entries.all()) left.push(`entry ${key}`);
+    for (const [number, { name }] of tables.snapshots.all()) left.push(`snapshot ${number} (${name})`);
+    for (const [key] of tables.history.all()) left.push(`row of the past ${String(key)}`);
     if (withOrphanUploads)
       for (const node of this.cluster.nodes)
         for (const id of node.disk.chunks.keys()) left.push(`chunk ${id.slice(0, 6)} on the disk of ${node.name}`);

@@ -5,6 +5,7 @@
 import type { Cluster, FileHandle } from '../../client/api.js';
 import type { InodeAttributes, InodeId } from '../../protocol/entities.js';
 import { HoldfastError } from '../../protocol/errors.js';
+import type { Administrator } from './administrator.js';
 import { Contents } from './contents.js';
 import { describe } from './network.js';
 import type { Random } from './random.js';
@@ -27,6 +28,7 @@ export interface Surroundings {
   readonly world: World;
   readonly random: Random;
   readonly clients: readonly ClientSeat[];
+  readonly administrator: Administrator;
   /** Largest file that is worth writing. */
   readonly maxFileBytes: number;
   readonly chunkSizeBytes: number;

@@ -8,6 +8,7 @@ import { Judge } from './judge.js';
 import { describe } from './network.js';
 import type { Program, Surroundings } from './program.js';
 import { AppendProgram, CounterProgram, RegionProgram, ReplaceProgram } from './shared-programs.js';
+import { SnapshotProgram } from './snapshot-program.js';
 import { TreeProgram } from './tree-program.js';
 import { fenceOffReality, World } from './world.js';
 
@@ -103,6 +104,7 @@ class Run {
       world: this.world,
       random,
       clients: this.cluster.clients,
+      administrator: this.cluster.administrator,
       maxFileBytes: MAX_FILE_BYTES,
       chunkSizeBytes: CHUNK_SIZE_BYTES,
       isCalm: () => this.isCalm,
@@ -110,7 +112,7 @@ class Run {
     };
     const [a, b] = random.shuffled(this.cluster.clients) as [SimClient, SimClient];
     this.programs.push(new TreeProgram('p1', around), new TreeProgram('p2', around));
-    const shared = [AppendProgram, ReplaceProgram, CounterProgram, RegionProgram] as const;
+    const shared = [AppendProgram, ReplaceProgram, CounterProgram, RegionProgram, SnapshotProgram] as const;
     for (const [at, Shared] of random.shuffled(shared).slice(0, 2).entries()) this.programs.push(new Shared(`s${at}`, around, [a, b]));
   }
 

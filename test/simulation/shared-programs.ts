@@ -10,7 +10,7 @@ const makeFile = (cluster: Cluster, name: string): Promise<InodeId> =>
   cluster.tree
     .create({ parent: cluster.tree.root, name, kind: 'file', mode: 0o644, as: ROOT_IDENTITY, exclusive: false })
     .then((created) => created.attributes.inode);
-const inodeOf = async (cluster: Cluster, name: string): Promise<InodeId> => (await cluster.tree.resolve(`/${name}`)).inode;
+export const inodeOf = async (cluster: Cluster, name: string): Promise<InodeId> => (await cluster.tree.resolve(`/${name}`)).inode;
 
 /** Between finding a name and opening what it leads to, somebody may have replaced it: then it is looked up again, as the kernel does. */
 async function openNamed(cluster: Cluster, name: string): Promise<FileHandle> {
@@ -24,7 +24,7 @@ async function openNamed(cluster: Cluster, name: string): Promise<FileHandle> {
   }
 }
 
-abstract class SharedProgram extends Program {
+export abstract class SharedProgram extends Program {
   protected hasLostPower = false;
   protected readonly fileName: string;
   constructor(
