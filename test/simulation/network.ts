@@ -112,12 +112,15 @@ export class Network {
     for (const end of [...this.ends]) {
       if (!end.touches(from, to)) continue;
       // Either direction being dead stops the pings: both ends notice, each in its own time.
-      this.world.schedule(this.random.between(4000, 6000), '', () => {
+      this.world.schedule(this.pingTimeoutMs(), '', () => {
         if (this.blockedSinceMs.get(key) === blockedAtMs) end.broken('ping timeout');
       });
     }
   }
   private readonly blockedSinceMs = new Map<string, number>();
+  pingTimeoutMs(): number {
+    return this.random.between(4000, 6000);
+  }
   unblock(from: SimProcess, to: SimProcess): void {
     const key = `${from.name}>${to.name}`;
     if (!this.blocked.delete(key)) return;
@@ -408,6 +411,8 @@ class End implements Connection {
         const request = copy.request === undefined ? '' : ` #${copy.request}`;
         if (network.shouldCut('call')) {
           network.world.schedule(0, 'cut before a call', () => this.broken('transport close'));
+          // The other end hears nothing, and gives the connection up when its pings are not answered.
+          network.world.schedule(network.pingTimeoutMs(), '', () => this.other.broken('ping timeout'));
           return;
         }
         this.channel.send(`${owner.name} > ${this.far.name} ${copy.method}${request}`, () => this.other.answer(number, copy));
