@@ -244,8 +244,8 @@ export class ConnectedCluster implements Cluster {
     this.isClosed = true;
     if (this.session.isConnected) {
       await this.flushAll({ durable: false, timeoutMs: CLOSE_TIMEOUT_MS });
-      // What was said on the way out (released orphans) should arrive before the connection ends.
-      await Promise.race([this.session.call('renew', {}, { waitMs: 0 }).catch(() => {}), sleep(this.environment, 1000)]);
+      // The coordinator need not keep for us what others delete. Without this it forgets us when the session times out.
+      await Promise.race([this.session.call('leave', {}, { waitMs: 0 }).catch(() => {}), sleep(this.environment, 1000)]);
     }
     this.files.close();
     this.session.close('closed');

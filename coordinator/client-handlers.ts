@@ -113,6 +113,11 @@ export class ClientHandlers {
       if (this.ports.sessions.get(session.client) !== session)
         return Promise.reject(new HoldfastError('SESSION_LOST', 'this session was ended'));
       if (session.connection !== connection) return Promise.reject(new HoldfastError('UNREACHABLE', 'the client has a newer connection'));
+      if (frame.method === 'leave') {
+        const leaving = session;
+        session = undefined;
+        return this.leave(leaving);
+      }
       return this.handle(session, frame);
     };
     connection.onClose = () => {
@@ -144,6 +149,14 @@ export class ClientHandlers {
       nodes: ports.keeper.contacts(),
       permit: ports.keeper.permitFor(session.caller).permit,
     };
+  }
+
+  private async leave(session: Session): Promise<ReplyOf<ClientCalls, 'leave'>> {
+    // A change that is still under way stores its reply in the session.
+    while (session.inProgress.size > 0) await Promise.allSettled(session.inProgress.values());
+    this.ports.sessions.end(session);
+    await this.ports.written();
+    return {};
   }
 
   /** While it was away, or the coordinator was, files may have been deleted that it held open: or not any more. */

@@ -275,6 +275,27 @@ describe('a deleted file', () => {
     await environment.advance(10);
     expect(rig.coordinator.state.get('inodes', inode)).toBeUndefined();
   });
+  it('goes at once when the only one who had seen it has left', async () => {
+    const inode = await a.create(root, 'x');
+    await b.call('getAttributes', { inode });
+    await b.call('leave', {});
+    b.disconnect();
+    await a.call('unlink', { parent: root, name: 'x', keepOpen: false });
+    await settle();
+    expect(rig.coordinator.state.get('inodes', inode)).toBeUndefined();
+    expect([...rig.coordinator.state.table('sessions').all()].map(([client]) => client)).toEqual([a.welcome.client]);
+  });
+  it('goes, with the locks, when the one who held it leaves; nothing is done for that one afterwards', async () => {
+    const inode = await a.create(root, 'x');
+    await b.call('getAttributes', { inode });
+    b.holding = [inode];
+    await a.call('unlink', { parent: root, name: 'x', keepOpen: false });
+    expect(rig.coordinator.state.get('inodes', inode)).toBeDefined();
+    await b.call('leave', {});
+    await environment.advance(10);
+    expect(rig.coordinator.state.get('inodes', inode)).toBeUndefined();
+    await expect(b.call('create', create('late'))).rejects.toMatchObject({ code: 'BAD_MESSAGE' });
+  });
   it('that was replaced by a rename is kept like one that was unlinked', async () => {
     const inode = await a.create(root, 'x');
     await a.create(root, 'y');

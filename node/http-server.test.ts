@@ -139,6 +139,20 @@ describe('chunk port and peer', () => {
     expect(store.has(large.id)).toBe(false);
   });
 
+  it('D4 shows a chunk that fifty clients put at once, one of which breaks off, only when it is whole', async () => {
+    const broken = connect(Number(new URL(url).port), '127.0.0.1');
+    broken.on('error', () => {});
+    broken.write(
+      `PUT /chunks/${large.id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${permit}\r\ncontent-length: ${large.encoded.length}\r\n\r\n`,
+    );
+    await new Promise((resolve) => broken.write(large.encoded.subarray(0, large.encoded.length >> 1), resolve));
+    expect((await ask('GET', `/chunks/${large.id}`)).status).toBe(404);
+    const puts = Array.from({ length: 49 }, async () => (await ask('PUT', `/chunks/${large.id}`, { body: large.encoded })).status);
+    broken.destroy();
+    expect(new Set(await Promise.all(puts))).toEqual(new Set([201]));
+    expect((await ask('GET', `/chunks/${large.id}`)).body.equals(large.encoded)).toBe(true);
+  });
+
   it('refuses an announced body that is too large before it is sent, and cuts an endless one', async () => {
     const socket = connect(Number(new URL(url).port), '127.0.0.1');
     const head = `PUT /chunks/${small.id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${permit}\r\n`;

@@ -228,6 +228,8 @@ export const clientCalls = {
   dropLocks: change<Record<string, never>>()(z.object({ inode: inodeId, family: z.enum(['flock', 'posix']), owner: z.string().max(64) })),
 
   // The rest.
+  /** Clean end of a session: its locks and what it held open are given up at once, not when the session times out. Nothing is said after it. */
+  leave: query<Record<string, never>>()(z.object({})),
   statVolume: query<{ totalBytes: number; freeBytes: number; files: number; filesFree: number }>()(z.object({})),
   /**
    * Which copies of a chunk turned out bad or unreachable to a reader: the coordinator has the node check it. `stray`: an upload to that node was

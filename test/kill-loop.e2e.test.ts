@@ -8,6 +8,8 @@ import { PATIENCE_MS, ProcessRig, readFile, sha256, waitUntil } from './process-
 
 const isSoak = process.env.HOLDFAST_SOAK === '1';
 const kills = isSoak ? 1000 : 50;
+/** Everything at once, the writer included. */
+const killsOfAll = isSoak ? 20 : 2;
 const worker = fileURLToPath(new URL('kill-worker.ts', import.meta.url));
 const root = fileURLToPath(new URL('..', import.meta.url));
 const pause = (delayMs: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, delayMs));
@@ -40,6 +42,28 @@ function startWriter(manifest: string): void {
 }
 const ended = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
 const linesOf = (manifest: string): string[] => (existsSync(manifest) ? readFileSync(manifest, 'utf8').split('\n').slice(0, -1) : []);
+
+/** Every name is what was last answered, or what was being tried when somebody died. */
+async function expectPromised(manifest: string, leastAnswers: number): Promise<void> {
+  const promised = new Map<string, Set<string>>();
+  let answers = 0;
+  for (const line of linesOf(manifest)) {
+    const [what = '', name = '', sum = ''] = line.split(' ');
+    if (what === 'ok') {
+      answers++;
+      promised.set(name, new Set([sum]));
+    } else if (what === 'try') promised.set(name, (promised.get(name) ?? new Set(['-'])).add(sum));
+  }
+  expect(answers).toBeGreaterThan(leastAnswers);
+  const client = await rig.client();
+  const wrong: string[] = [];
+  for (const [name, sums] of promised) {
+    const attributes = await client.tree.lookup(client.tree.root, name);
+    const found = attributes === null ? '-' : sha256(await readFile(client, name));
+    if (!sums.has(found)) wrong.push(`${name} is ${found}, allowed are ${[...sums].join(', ')}`);
+  }
+  expect(wrong).toEqual([]);
+}
 
 describe('T1 N1 C6 a cluster whose processes are killed at random under load', () => {
   it(`has every file that was answered, whole, after ${kills} kills`, { timeout: isSoak ? 7_200_000 : 420_000 }, async () => {
@@ -80,23 +104,36 @@ describe('T1 N1 C6 a cluster whose processes are killed at random under load', (
     await cluster.waitHealthy(PATIENCE_MS);
     await rig.waitForOrder();
 
-    const promised = new Map<string, Set<string>>();
-    let answers = 0;
-    for (const line of linesOf(manifest)) {
-      const [what = '', name = '', sum = ''] = line.split(' ');
-      if (what === 'ok') {
-        answers++;
-        promised.set(name, new Set([sum]));
-      } else if (what === 'try') promised.set(name, (promised.get(name) ?? new Set(['-'])).add(sum));
+    await expectPromised(manifest, kills);
+  });
+
+  it(`has every file that was answered after all of it was killed at once, ${killsOfAll} times under load`, {
+    timeout: isSoak ? 3_600_000 : 240_000,
+  }, async () => {
+    const { cluster } = rig;
+    attempt++;
+    writer?.kill('SIGKILL');
+    const manifest = join(rig.directory, `manifest${attempt}`);
+    startWriter(manifest);
+    for (let round = 0; round < killsOfAll; round++) {
+      const before = linesOf(manifest).length;
+      expect(await waitUntil(() => linesOf(manifest).length > before + 20, PATIENCE_MS), output).toBe(true);
+      const child = writer as ChildProcess;
+      expect(ended(child), `the writer ended by itself: ${output}`).toBe(false);
+      child.kill('SIGKILL');
+      await Promise.all(rig.processes().map((process) => process.kill()));
+      await waitUntil(() => ended(child), PATIENCE_MS);
+      appendFileSync(manifest, 'killed\n');
+      await rig.restart('coordinator');
+      await Promise.all(cluster.nodeNames.map((name) => rig.restart(name)));
+      const report = await rig.waitForOrder();
+      expect([report.dangling, report.missing]).toEqual([0, 0]);
+      startWriter(manifest);
     }
-    expect(answers).toBeGreaterThan(kills);
-    const client = await rig.client();
-    const wrong: string[] = [];
-    for (const [name, sums] of promised) {
-      const attributes = await client.tree.lookup(client.tree.root, name);
-      const found = attributes === null ? '-' : sha256(await readFile(client, name));
-      if (!sums.has(found)) wrong.push(`${name} is ${found}, allowed are ${[...sums].join(', ')}`);
-    }
-    expect(wrong).toEqual([]);
+    const child = writer as ChildProcess;
+    child.kill('SIGKILL');
+    await waitUntil(() => ended(child), PATIENCE_MS);
+    await cluster.waitHealthy(PATIENCE_MS);
+    await expectPromised(manifest, killsOfAll);
   });
 });

@@ -155,7 +155,7 @@ describe.skipIf(why !== undefined).each(rigs)(`a mount over %s${why ? ` (skipped
     expect(await mounted.call('whole', `${directory}/b`)).toBe('changed through the other name');
   });
 
-  it('keeps an open file alive after its name is gone, under no other name, and lets its directory go', async () => {
+  it('M7 keeps an open file alive after its name is gone, under no other name, and lets its directory go', async () => {
     await same(
       ['mkdir', 'd'],
       ['writeWhole', 'd/f', 'still here'],

@@ -38,7 +38,7 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
   const replaceOption = (option: string, value: string) => (args: string[]) =>
     args.map((one, index) => (args[index - 1] === option ? value : one));
 
-  it('refuses with one line and exit code 2 what cannot work', async () => {
+  it('M8 refuses with one line and exit code 2 what cannot work', async () => {
     const notEmpty = directory();
     writeFileSync(join(notEmpty, 'something'), '');
     const file = join(rig.directory, 'a-file');
@@ -107,7 +107,7 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
     }
   });
 
-  it('saves what is written but not closed when it gets SIGTERM, and names who was in the way', async () => {
+  it('M2 saves what is written but not closed when it gets SIGTERM, and names who was in the way', async () => {
     const mountpoint = directory();
     const mount = new MountProcess(rig.mountArguments(mountpoint), mountpoint);
     await mount.ready();
@@ -132,7 +132,7 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
     }
   });
 
-  it('killed with kill -9 leaves nothing hanging, keeps what was synced, and the next mount takes its place', async () => {
+  it('M1 killed with kill -9 leaves nothing hanging, keeps what was synced, and the next mount takes its place', async () => {
     const mountpoint = directory();
     const killed = new MountProcess(rig.mountArguments(mountpoint), mountpoint);
     await killed.ready();

@@ -1,4 +1,4 @@
-/** N2-N12, D3: what can happen to nodes, with real processes; every node has a proxy before its chunk port and one before the coordinator. */
+/** N1-N12, D3: what can happen to nodes, with real processes; every node has a proxy before its chunk port and one before the coordinator. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ const CHUNK_BYTES = 300_000;
 /** What a caller may wait for one read or write while nodes fail; the machine of the tests is loaded. */
 const WORST_MS = 10_000;
 const TIMEOUT_MS = 180_000;
+const DOWN_AFTER_MS = 2500;
 
 let rig: ProcessRig;
 let client: Cluster;
@@ -26,7 +27,7 @@ let nextFile = 1;
 beforeAll(async () => {
   rig = await ProcessRig.start({
     nodes: 0,
-    coordinatorArgs: ['--down-after', '2500', '--deletion-grace', '500', '--unknown-grace', '3000'],
+    coordinatorArgs: ['--down-after', String(DOWN_AFTER_MS), '--deletion-grace', '500', '--unknown-grace', '3000'],
     prepare: (cluster) => network.addTo(cluster),
   });
   client = await rig.client();
@@ -123,6 +124,22 @@ async function inject(node: string, args: readonly string[]): Promise<{ trace: (
 }
 
 describe('a cluster of which', () => {
+  it('N1 a node dies begins to copy what it had as soon as it counts as down', { timeout: TIMEOUT_MS }, async () => {
+    await allWell();
+    const names = await write(8, CHUNK_BYTES, false);
+    await rig.waitForOrder();
+    const victim = (await holdersOf(names[0] as string))[0] as string;
+    await rig.cluster.node(victim).kill();
+    const startMs = performance.now();
+    const { chunks } = await rig.cluster.waitFor((status) => status.chunks.belowCopies > 0, PATIENCE_MS, 'chunks that lost a copy');
+    await rig.cluster.waitFor((status) => status.chunks.belowCopies < chunks.belowCopies, PATIENCE_MS, 'the first new copy');
+    // Two seconds on a machine that has nothing else to do.
+    expect(performance.now() - startMs).toBeLessThan(DOWN_AFTER_MS + 6000);
+    await rig.cluster.waitFor((status) => status.chunks.belowCopies === 0, PATIENCE_MS, 'all copies');
+    await expectWhole(names);
+    await rig.restart(victim);
+  });
+
   it('N2 all holders of a chunk are down gives EIO for that file only, and its bytes again when one returns', {
     timeout: TIMEOUT_MS,
   }, async () => {
@@ -325,7 +342,7 @@ describe('a cluster of which', () => {
     const outcomes = await Promise.all(toRead.map((name) => codeOf(readFile(reader, name))));
     expect(outcomes).not.toContain('none');
     expect(await waitUntil(async () => (await badReplicas(read, bad)).length === 5, PATIENCE_MS)).toBe(true);
-    for (const name of rest) await rig.restart(name);
+    await Promise.all(rest.map((name) => rig.restart(name)));
     await rig.waitForOrder();
     await expectWhole(onBad);
   });
@@ -404,10 +421,12 @@ describe('a cluster of which', () => {
       expect(await waitUntil(async () => (await unknown()) > 0, PATIENCE_MS)).toBe(true);
       writer.kill('SIGKILL');
       // A node's inventory finds what no commit names; one that registers anew shows it at once.
-      for (const name of NODES) {
-        await cluster.node(name).kill();
-        await rig.restart(name);
-      }
+      await Promise.all(
+        NODES.map(async (name) => {
+          await cluster.node(name).kill();
+          await rig.restart(name);
+        }),
+      );
       expect(await waitUntil(async () => (await unknown()) === 0, PATIENCE_MS)).toBe(true);
     } finally {
       writer.kill('SIGKILL');

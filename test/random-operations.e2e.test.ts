@@ -179,7 +179,7 @@ describe.skipIf(why !== undefined)(`random calls, seed ${seed}${why ? ` (skipped
     ['a cluster in memory', startMemoryMount, operationsOf(6000)],
     ['a cluster of processes', () => startClusterMounts(1), operationsOf(3000)],
   ])(
-    'have the same results on a mount of %s as on a local directory',
+    'D5 have the same results on a mount of %s as on a local directory',
     async (_title, start, operations) => {
       const rig = await start();
       try {

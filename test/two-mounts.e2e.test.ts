@@ -53,7 +53,7 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
     }
   });
 
-  it('agree on one winner of O_EXCL', async () => {
+  it('M5 agree on one winner of O_EXCL', async () => {
     for (let round = 0; round < 50; round++) {
       const outcomes = await Promise.all(
         [here, there].map((worker) => worker.errorOf('open', 'x', `lock-${round}`, 'O_WRONLY|O_CREAT|O_EXCL')),
@@ -94,7 +94,7 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
   });
 
   let journals = 0;
-  it('keep every line both append with O_APPEND alone', async () => {
+  it('M5 keep every line both append with O_APPEND alone', async () => {
     const count = 1000;
     // A file of its own for each try: lines of the one before would be counted again.
     const journal = `journal-${++journals}`;
@@ -117,14 +117,14 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
     expect(sortedLines(await there.call<string>('whole', journal))).toEqual(expected);
   });
 
-  it('never see half a file while the other renames new ones over it', async () => {
+  it('M6 never see half a file while the other renames new ones over it', async () => {
     const size = 200_000;
     await here.call('replaceOften', 'replaced', 1, size);
     const [, wrong] = await Promise.all([here.call('replaceOften', 'replaced', 100, size), there.call('readOften', 'replaced', 150, size)]);
     expect(wrong).toEqual([]);
   });
 
-  it('keep a file that one has open when the other removes it', async () => {
+  it('M7 keep a file that one has open when the other removes it', async () => {
     await here.call('writeWhole', 'doomed', 'x'.repeat(300_000));
     await there.call('open', 'd', 'doomed', 'O_RDWR');
     await here.call('unlink', 'doomed');
