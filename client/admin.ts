@@ -8,6 +8,7 @@ import { type Environment, sleep } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../protocol/limits.js';
 import { socketDialer } from '../protocol/socket.js';
+import type { PeerTls } from '../protocol/tls.js';
 import { Link } from './link.js';
 import { liveEnvironment } from './live-environment.js';
 
@@ -20,7 +21,8 @@ export interface AdminOptions {
   readonly volume?: string;
   /** How long the first connection and each call wait for an absent coordinator; 10 s by default. */
   readonly waitMs?: number;
-  readonly ca?: string;
+  /** For https URLs. */
+  readonly tls?: PeerTls;
 }
 export interface AdminParts {
   readonly environment?: Environment;
@@ -283,7 +285,7 @@ class Admin implements AdminConnection {
  */
 export async function connectAdmin(options: AdminOptions, parts: AdminParts = {}): Promise<AdminConnection> {
   const environment = parts.environment ?? liveEnvironment();
-  const dialer = parts.dialer ?? socketDialer(options.coordinatorUrl, options.ca === undefined ? {} : { ca: options.ca });
+  const dialer = parts.dialer ?? socketDialer(options.coordinatorUrl, options.tls ? { tls: options.tls } : {});
   const admin = new Admin(options, environment, dialer);
   await admin.start();
   return admin;

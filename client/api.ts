@@ -5,6 +5,7 @@
  * (30 s by default, without end when `hard`) and then reject with EIO-class errors; nothing waits without a deadline otherwise.
  */
 import type { InodeAttributes, InodeId, InodeKind, NodeContact, VolumeSettings } from '../protocol/entities.js';
+import type { PeerTls } from '../protocol/tls.js';
 
 export interface Identity {
   readonly uid: number;
@@ -33,8 +34,8 @@ export interface ConnectOptions {
   readonly dirtyBudgetBytes?: number;
   /** Bytes of verified leaves kept for reading; 256 MiB by default. */
   readonly cacheBudgetBytes?: number;
-  /** PEM of the cluster's certificate authority, for https URLs. */
-  readonly ca?: string;
+  /** For https URLs. */
+  readonly tls?: PeerTls;
   /** Opens an encrypted volume; refused when the volume is not encrypted, so that nobody writes in the clear who meant not to. */
   readonly unlock?: Unlock;
   /** Without `unlock` an encrypted volume may be entered all the same: names, sizes and deleting work, file content does not. */

@@ -29,8 +29,8 @@ export interface ConnectParts {
  */
 export function connect(options: ConnectOptions, parts: ConnectParts = {}): Promise<Cluster> {
   const environment = parts.environment ?? liveEnvironment(parts.log);
-  const ca = options.ca === undefined ? {} : { ca: options.ca };
-  const dialer = parts.dialer ?? socketDialer(options.coordinatorUrl, { ...ca, log: environment.log });
-  const peers = parts.peers ?? ((contact) => new HttpChunkPeer({ node: contact.node, url: contact.url, ...ca }));
+  const tls = options.tls ? { tls: options.tls } : {};
+  const dialer = parts.dialer ?? socketDialer(options.coordinatorUrl, { ...tls, log: environment.log });
+  const peers = parts.peers ?? ((contact) => new HttpChunkPeer({ node: contact.node, url: contact.url, ...tls }));
   return ConnectedCluster.connect(options, environment, dialer, peers);
 }

@@ -1,10 +1,10 @@
 /** `holdfast coordinator`: command line, log and signals around a running coordinator. */
-import { readFile } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_CHUNK_SIZE_BYTES, MIN_CHUNK_SIZE_BYTES } from '../protocol/limits.js';
+import { readTls, type TlsFiles } from '../protocol/tls.js';
 import { defaultCoordinatorOptions } from './coordinator.js';
 import { type RunningCoordinator, type ServerOptions, startCoordinator } from './server.js';
 
@@ -16,7 +16,7 @@ const EXIT_USAGE = 2;
 /** Shorter than the 10 s within which a service manager expects the end. */
 const STOP_TIMEOUT_MS = 9000;
 
-interface Flags {
+interface Flags extends TlsFiles {
   readonly data: string;
   readonly listen: { host: string; port: number };
   readonly copies: number;
@@ -28,8 +28,6 @@ interface Flags {
   readonly unknownGrace: number;
   readonly sessionTimeout: number;
   readonly sync: 'interval' | 'always';
-  readonly tlsKey?: string;
-  readonly tlsCert?: string;
   readonly insecure: boolean;
   readonly logLevel: string;
 }
@@ -155,6 +153,7 @@ function command(): Command {
     )
     .addOption(option('--tls-key <file>', 'private key, PEM: serve HTTPS', 'TLS_KEY'))
     .addOption(option('--tls-cert <file>', 'certificate, PEM', 'TLS_CERT'))
+    .addOption(option('--tls-ca <file>', "the cluster's certificate authority, PEM: take only peers with a certificate of it", 'TLS_CA'))
     .addOption(option('--insecure', 'allow listening beyond this machine without TLS', 'INSECURE').default(false))
     .addOption(
       option('--log-level <level>', 'debug, info, warn or error', 'LOG_LEVEL').choices(['debug', 'info', 'warn', 'error']).default('info'),
@@ -162,8 +161,6 @@ function command(): Command {
 }
 
 async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise<ServerOptions> {
-  if ((flags.tlsKey === undefined) !== (flags.tlsCert === undefined))
-    throw new HoldfastError('EINVAL', '--tls-key and --tls-cert belong together: give both');
   return {
     data: flags.data,
     host: flags.listen.host,
@@ -181,18 +178,8 @@ async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise
       sessionTimeoutMs: flags.sessionTimeout,
       syncAlways: flags.sync === 'always',
     },
-    ...(flags.tlsKey === undefined || flags.tlsCert === undefined
-      ? {}
-      : { tls: { key: await read(flags.tlsKey, '--tls-key'), cert: await read(flags.tlsCert, '--tls-cert') } }),
+    tls: await readTls(flags),
   };
-}
-
-async function read(path: string, flag: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw new HoldfastError('EINVAL', `${flag} ${path} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown reason'}`);
-  }
 }
 function addressOf(text: string): { host: string; port: number } {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);

@@ -5,6 +5,7 @@ import { SHA256_HEADER } from '../protocol/chunk-http.js';
 import { fromWire, HoldfastError, type WireError } from '../protocol/errors.js';
 import { exchange } from '../protocol/http-exchange.js';
 import { type Permit, sign } from '../protocol/permit.js';
+import { clientTls, type PeerTls } from '../protocol/tls.js';
 
 export interface MetadataBlob {
   readonly name: string;
@@ -45,7 +46,7 @@ export class HttpMetadataPeer implements MetadataPeer {
   constructor(
     readonly url: string,
     private readonly permit: string,
-    ca?: string,
+    tls?: PeerTls,
   ) {
     this.pool = new Pool(new URL(url).origin, {
       connections: 2,
@@ -54,7 +55,7 @@ export class HttpMetadataPeer implements MetadataPeer {
       // Each request has a deadline of its own.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: 2000, ...(ca === undefined ? {} : { ca }) },
+      connect: { timeout: 2000, ...clientTls(tls) },
     });
   }
 

@@ -2,11 +2,11 @@
  * `holdfast recover`: a new data directory from the metadata copies that nodes keep (metadata-copies.ts). Every node is asked, also those that only the
  * metadata names; the best verified copy wins: highest epoch, then highest sequence. Nothing on the nodes is changed.
  */
-import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { Command } from 'commander';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { accessKeyOf } from '../protocol/permit.js';
+import { type PeerTls, readTls, type TlsFiles } from '../protocol/tls.js';
 import { buildDataDirectory, RowCollection, rebuiltEpoch } from './backup.js';
 import { changesOf, RECORD_HEADER_BYTES, recordAt } from './journal-format.js';
 import { journalName } from './metadata-copies.js';
@@ -100,7 +100,7 @@ class Search {
   private best: FoundCopy | undefined;
   constructor(
     private readonly nodeToken: string,
-    private readonly ca: string | undefined,
+    private readonly tls: PeerTls,
     /** Found out from the nodes when not given. */
     private cluster: string | undefined,
   ) {}
@@ -118,7 +118,7 @@ class Search {
     const members: string[] = [];
     for (const url of urls) {
       this.asked.add(url);
-      const peer = new HttpMetadataPeer(url, '', this.ca);
+      const peer = new HttpMetadataPeer(url, '', this.tls);
       try {
         const { name, cluster } = await peer.identity();
         if (cluster === null) this.lines.push(`${url}: ${name || 'this node'} has never been in a cluster`);
@@ -141,7 +141,7 @@ class Search {
     const { cluster } = this;
     if (cluster === undefined || members.length === 0) return;
     const permit = coordinatorPermit(accessKeyOf(this.nodeToken, cluster), cluster);
-    const nodes = members.map((url) => ({ name: url, peer: new HttpMetadataPeer(url, permit, this.ca) }));
+    const nodes = members.map((url) => ({ name: url, peer: new HttpMetadataPeer(url, permit, this.tls) }));
     try {
       const { best, lines, notAsked } = await findBestCopy(nodes);
       this.lines.push(...lines);
@@ -172,10 +172,9 @@ export function contentsOf(copy: FoundCopy): { files: number; directories: numbe
   return contents;
 }
 
-interface RecoverFlags extends PlaceFlags {
+interface RecoverFlags extends PlaceFlags, TlsFiles {
   readonly fromNodes?: string[] | true;
   readonly cluster?: string;
-  readonly ca?: string;
   readonly dryRun: boolean;
   readonly acceptMissing: boolean;
 }
@@ -194,7 +193,9 @@ export function runRecover(argv: readonly string[]): Promise<number> {
       .option('-n, --dry-run', 'only say what would come back', false)
       .option('--accept-missing', 'go on although some nodes cannot be asked: what only their copies hold is lost', false)
       .option('--cluster <id>', 'id of the cluster, when the nodes are of several')
-      .option('--ca <file>', 'certificates to trust, PEM'),
+      .option('--tls-ca <file>', "the cluster's certificate authority, PEM, for https nodes")
+      .option('--tls-cert <file>', 'our certificate, PEM')
+      .option('--tls-key <file>', 'its private key, PEM'),
   );
   return runOffline(command, argv, async (print, json) => {
     const flags = command.opts<RecoverFlags>();
@@ -204,8 +205,8 @@ export function runRecover(argv: readonly string[]): Promise<number> {
     const { data } = place;
     if (data === undefined && !flags.dryRun)
       throw new HoldfastError('EINVAL', 'give --data DIR (a new directory), --state DIR, or --dry-run');
-    const ca = flags.ca === undefined ? undefined : await readFile(flags.ca, 'utf8');
-    const { best, lines, notAsked } = await new Search(place.nodeToken, ca, flags.cluster).run(given.map(normalUrl));
+    const tls = await readTls(flags);
+    const { best, lines, notAsked } = await new Search(place.nodeToken, tls, flags.cluster).run(given.map(normalUrl));
     for (const line of lines) print(line);
     if (!best)
       throw notAsked.length > 0

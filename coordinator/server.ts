@@ -9,6 +9,7 @@ import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { accessKeyOf } from '../protocol/permit.js';
 import { listen } from '../protocol/socket.js';
+import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { BackupFile } from './backup.js';
 import { createClusterKeeper } from './cluster-keeper.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
@@ -26,9 +27,8 @@ export interface ServerOptions {
   readonly port: number;
   /** Allows addresses beyond this machine without TLS. */
   readonly isInsecureAllowed?: boolean;
-  readonly tls?: { readonly key: string; readonly cert: string };
-  /** Certificates to trust when calling nodes, PEM. */
-  readonly ca?: string;
+  /** With a certificate we speak HTTPS; the same serves when calling nodes. */
+  readonly tls?: PeerTls;
   /** Nodes that keep a copy of the metadata; default 2. */
   readonly metadataCopies?: number;
   readonly coordinator?: Partial<CoordinatorOptions>;
@@ -50,7 +50,7 @@ const isLoopback = (host: string): boolean => host === 'localhost' || host === '
 
 /** @throws {HoldfastError} EBUSY, REFUSED, EINVAL with a message for people */
 export async function startCoordinator(options: ServerOptions, environment: Environment = realEnvironment()): Promise<RunningCoordinator> {
-  if (!isLoopback(options.host) && !options.tls && !options.isInsecureAllowed)
+  if (!isLoopback(options.host) && !serverTls(options.tls) && !options.isInsecureAllowed)
     throw new HoldfastError(
       'EINVAL',
       `${options.host} is reachable from other machines: give --tls-key and --tls-cert, or --insecure if the network is trusted`,
@@ -62,7 +62,7 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
   try {
     const ready: { coordinator?: Coordinator } = {};
     http = await openHttp(options, ready);
-    const scheme = options.tls ? 'https' : 'http';
+    const scheme = serverTls(options.tls) ? 'https' : 'http';
     const { port } = http.address() as AddressInfo;
     const url = `${scheme}://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`;
     const { coordinator, store, journalStorage } = await startCore(options, environment, directory, url);
@@ -128,7 +128,7 @@ async function startCore(options: ServerOptions, environment: Environment, direc
       onFatal: options.onFatal ?? (() => {}),
       url: () => url,
       metadataCopies: options.metadataCopies ?? 2,
-      metadataPeer: (contact) => new HttpMetadataPeer(contact.url, permit, options.ca),
+      metadataPeer: (contact) => new HttpMetadataPeer(contact.url, permit, options.tls),
       backup: (running) => backups.take(running),
       readBackup: (offset) => backups.read(offset),
     });
@@ -144,7 +144,8 @@ async function startCore(options: ServerOptions, environment: Environment, direc
 
 async function openHttp(options: ServerOptions, ready: { coordinator?: Coordinator }): Promise<HttpServer> {
   const answer = (request: IncomingMessage, response: ServerResponse): void => void respond(request, response, ready);
-  const server = options.tls ? createTlsServer(options.tls, answer) : createServer(answer);
+  const tls = serverTls(options.tls);
+  const server = tls ? createTlsServer(tls, answer) : createServer(answer);
   server.headersTimeout = 10_000;
   server.requestTimeout = 30_000;
   server.keepAliveTimeout = 30_000;

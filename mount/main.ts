@@ -5,11 +5,12 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Cluster } from '../client/api.js';
 import { connect, passphraseIn } from '../client/index.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
+import { readTls, type TlsFiles } from '../protocol/tls.js';
 import { type Mounted, startMount } from './mounted.js';
 import { checkMachine, checkMountpoint, Refusal } from './preflight.js';
 import { NOBODY } from './root-squash.js';
 
-interface Options {
+interface Options extends TlsFiles {
   readonly mount: string;
   readonly coordinator: string;
   readonly tokenFile: string;
@@ -23,7 +24,6 @@ interface Options {
   readonly dirtyBudget?: number;
   readonly cacheBudget?: number;
   readonly readyFile?: string;
-  readonly ca?: string;
   readonly passphraseFile?: string;
   readonly keyFile?: string;
 }
@@ -63,7 +63,9 @@ function parse(argv: readonly string[]): Options {
     .option('--dirty-budget <MiB>', 'memory for data on its way to the nodes', number)
     .option('--cache-budget <MiB>', 'memory for data read', number)
     .option('--ready-file <file>', 'written when the mount can be used')
-    .option('--ca <file>', 'certificate authority of the cluster (PEM), for an https coordinator')
+    .option('--tls-ca <file>', "the cluster's certificate authority (PEM), for an https coordinator")
+    .option('--tls-cert <file>', 'our certificate (PEM)')
+    .option('--tls-key <file>', 'its private key (PEM)')
     .option('--passphrase-file <file>', 'file with the passphrase of an encrypted volume')
     .option('--key-file <file>', 'key file of an encrypted volume')
     .exitOverride();
@@ -86,7 +88,7 @@ export async function runMount(argv: readonly string[]): Promise<number> {
   }
   try {
     await checkMachine();
-    const ownFiles = [options.tokenFile, options.readyFile, options.ca, options.passphraseFile, options.keyFile];
+    const ownFiles = [options.tokenFile, options.readyFile, options.tlsCa, options.tlsKey, options.passphraseFile, options.keyFile];
     const mountpoint = await checkMountpoint(
       options.mount,
       ownFiles.filter((file) => file !== undefined),
@@ -113,7 +115,9 @@ async function readOwn(file: string, what: string): Promise<Buffer> {
 
 async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cluster> {
   const token = (await readOwn(options.tokenFile, 'the token file')).toString('utf8').trim();
-  const ca = options.ca === undefined ? undefined : (await readOwn(options.ca, 'the certificate authority')).toString('utf8');
+  const tls = await readTls(options).catch((error: Error) => {
+    throw new Refusal(error.message);
+  });
   const passphrase =
     options.passphraseFile === undefined ? undefined : passphraseIn(await readOwn(options.passphraseFile, 'the passphrase file'));
   const keyFile = options.keyFile === undefined ? undefined : await readOwn(options.keyFile, 'the key file');
@@ -135,7 +139,7 @@ async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cl
           ...(options.hard ? { hard: true } : {}),
           ...(options.dirtyBudget === undefined ? {} : { dirtyBudgetBytes: options.dirtyBudget * MIB }),
           ...(options.cacheBudget === undefined ? {} : { cacheBudgetBytes: options.cacheBudget * MIB }),
-          ...(ca === undefined ? {} : { ca }),
+          tls,
           ...(passphrase === undefined && keyFile === undefined
             ? {}
             : { unlock: { ...(passphrase === undefined ? {} : { passphrase }), ...(keyFile === undefined ? {} : { keyFile }) } }),

@@ -6,6 +6,7 @@ import { DURABLE_HEADER, decodeBatch, encodeBatch, SHA256_HEADER, statusOf } fro
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError, toWire } from '../protocol/errors.js';
 import { MAX_BATCH_CHUNKS, MAX_IDS_PER_CALL, MAX_PUT_BODY_BYTES } from '../protocol/limits.js';
+import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { BodyBuffers } from './body-buffers.js';
 import type { ChunkService } from './chunk-service.js';
 import { MetadataStore } from './metadata-store.js';
@@ -27,8 +28,8 @@ export interface ChunkServerOptions {
   readonly identity?: () => { name: string; cluster: string | null };
   /** Reasons why the node cannot serve right now; empty = ready. */
   readonly unreadyReasons: () => string[];
-  /** PEM; with both, the port speaks HTTPS. */
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /** With a certificate the port speaks HTTPS. */
+  readonly tls?: PeerTls;
 }
 
 /** An HTTP server not yet listening. */
@@ -44,9 +45,8 @@ export function createChunkServer(options: ChunkServerOptions): Server {
     highWaterMark: 256 * 1024,
   };
   const listener = (request: IncomingMessage, response: ServerResponse): void => requests.handle(request, response);
-  const server = options.tls
-    ? createHttpsServer({ ...timeouts, key: options.tls.key, cert: options.tls.cert }, listener)
-    : createHttpServer(timeouts, listener);
+  const tls = serverTls(options.tls);
+  const server = tls ? createHttpsServer({ ...timeouts, ...tls }, listener) : createHttpServer(timeouts, listener);
   server.maxConnections = MAX_CONNECTIONS;
   // And slow readers: no byte moved either way for this long.
   server.timeout = 60_000;

@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { pino } from 'pino';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { readTls, type TlsFiles } from '../protocol/tls.js';
 import { type NodeOptions, type RunningNode, startNode } from './start.js';
 
 export { type NodeOptions, type RunningNode, startNode } from './start.js';
@@ -15,7 +16,7 @@ const EXIT_USAGE = 2;
 /** Shorter than the 10 s within which a service manager expects the end. */
 const STOP_TIMEOUT_MS = 9000;
 
-interface Flags {
+interface Flags extends TlsFiles {
   readonly data: string;
   readonly name: string;
   readonly coordinator: string;
@@ -26,9 +27,6 @@ interface Flags {
   readonly zone: string;
   readonly reserve?: number;
   readonly capacity?: number;
-  readonly tlsKey?: string;
-  readonly tlsCert?: string;
-  readonly ca?: string;
   readonly insecure: boolean;
   readonly logLevel: string;
 }
@@ -130,7 +128,13 @@ function command(): Command {
     .addOption(option('--capacity <bytes>', 'most bytes of chunks to keep, e.g. 500G', 'CAPACITY').argParser(bytesOf))
     .addOption(option('--tls-key <file>', 'private key, PEM: serve HTTPS', 'TLS_KEY'))
     .addOption(option('--tls-cert <file>', 'certificate, PEM', 'TLS_CERT'))
-    .addOption(option('--ca <file>', 'certificates to trust when calling coordinator and nodes, PEM', 'CA'))
+    .addOption(
+      option(
+        '--tls-ca <file>',
+        "the cluster's certificate authority, PEM: trust it, and take only peers with a certificate of it",
+        'TLS_CA',
+      ),
+    )
     .addOption(option('--insecure', 'allow listening beyond this machine without TLS', 'INSECURE').default(false))
     .addOption(
       option('--log-level <level>', 'debug, info, warn or error', 'LOG_LEVEL').choices(['debug', 'info', 'warn', 'error']).default('info'),
@@ -138,8 +142,6 @@ function command(): Command {
 }
 
 async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void): Promise<NodeOptions> {
-  if ((flags.tlsKey === undefined) !== (flags.tlsCert === undefined))
-    throw new HoldfastError('EINVAL', '--tls-key and --tls-cert belong together: give both');
   const secret = async (file: string | undefined, flag: string): Promise<string | undefined> => {
     if (file === undefined) return undefined;
     const text = (await read(file, flag)).trim();
@@ -164,10 +166,7 @@ async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void):
     ...(flags.url === undefined ? {} : { url: flags.url }),
     ...(flags.reserve === undefined ? {} : { reserveBytes: flags.reserve }),
     ...(flags.capacity === undefined ? {} : { capacityBytes: flags.capacity }),
-    ...(flags.ca === undefined ? {} : { ca: await read(flags.ca, '--ca') }),
-    ...(flags.tlsKey === undefined || flags.tlsCert === undefined
-      ? {}
-      : { tls: { key: await read(flags.tlsKey, '--tls-key'), cert: await read(flags.tlsCert, '--tls-cert') } }),
+    tls: await readTls(flags),
   };
 }
 

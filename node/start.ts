@@ -6,6 +6,7 @@ import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { HttpChunkPeer } from '../protocol/http-chunk-peer.js';
 import { socketDialer } from '../protocol/socket.js';
+import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { lockDataDirectory } from './data-lock.js';
 import { DiskChunkStore } from './disk-chunk-store.js';
 import { createChunkServer } from './http-server.js';
@@ -35,10 +36,8 @@ export interface NodeOptions {
   readonly zone?: string;
   readonly reserveBytes?: number;
   readonly capacityBytes?: number;
-  /** PEM texts: the node's port speaks HTTPS. */
-  readonly tls?: { readonly key: string; readonly cert: string };
-  /** PEM: certificates to trust when dialing coordinator and nodes. */
-  readonly ca?: string;
+  /** With a certificate the node's port speaks HTTPS; the same serves when dialing coordinator and nodes. */
+  readonly tls?: PeerTls;
   /** Allows listening beyond this machine without TLS. */
   readonly isInsecureAllowed?: boolean;
   /** The coordinator will never take this node: the reason. The node goes on serving nothing; stop it. */
@@ -82,16 +81,16 @@ export async function startNode(options: NodeOptions, environment: Environment =
     undo.push(async () => {
       await Promise.all([...peers.values()].map((peer) => peer.close()));
     });
-    const ca = options.ca === undefined ? {} : { ca: options.ca };
+    const tls = options.tls ? { tls: options.tls } : {};
     const node = await StorageNode.create({
       environment,
       store,
       state: diskNodeState(options.data),
-      dialer: socketDialer(options.coordinator, { ...ca, log: environment.log }),
+      dialer: socketDialer(options.coordinator, { ...tls, log: environment.log }),
       peerAt: (url) => {
         let peer = peers.get(url);
         if (!peer) {
-          peer = new HttpChunkPeer({ node: 0, url, ...ca });
+          peer = new HttpChunkPeer({ node: 0, url, ...tls });
           peers.set(url, peer);
         }
         return peer;
@@ -114,11 +113,11 @@ export async function startNode(options: NodeOptions, environment: Environment =
       environment,
       identity: () => ({ name: node.identity.name, cluster: node.identity.cluster ?? null }),
       unreadyReasons: () => (node.isRegistered ? [] : ['not registered with the coordinator']),
-      ...(options.tls ? { tls: options.tls } : {}),
+      ...tls,
     });
     const port = await listening(server, host, options.port ?? 0);
     undo.push(() => drained(server, environment));
-    const url = options.url ?? `${options.tls ? 'https' : 'http'}://${urlHost(host)}:${port}`;
+    const url = options.url ?? `${serverTls(options.tls) ? 'https' : 'http'}://${urlHost(host)}:${port}`;
     await node.start(url);
     undo.push(() => node.leave('stopping'));
     environment.log('info', 'node is listening', { url, data: options.data, chunks: (await store.usage()).chunkCount });
@@ -156,7 +155,7 @@ async function unwind(undo: (() => Promise<void>)[]): Promise<void> {
 }
 
 function checkExposure(options: NodeOptions, host: string): void {
-  if (!isLoopback(host) && !options.tls && !options.isInsecureAllowed)
+  if (!isLoopback(host) && !serverTls(options.tls) && !options.isInsecureAllowed)
     throw new HoldfastError(
       'EINVAL',
       `listening on ${host} would send data and permits in the clear: give --tls-key and --tls-cert, or --insecure if the network is trusted`,

@@ -9,6 +9,7 @@ import type { ChunkId, NodeId } from './entities.js';
 import { fromWire, HoldfastError, type WireError } from './errors.js';
 import { exchange, type HttpReply, type HttpRequest } from './http-exchange.js';
 import { MAX_PUT_BODY_BYTES } from './limits.js';
+import { clientTls, type PeerTls, tlsReason } from './tls.js';
 
 /** JSON replies: 512 receipts of about 600 bytes, or 2000 ids, with room to spare. */
 const MAX_JSON_BYTES = 1024 * 1024;
@@ -23,8 +24,8 @@ export interface HttpChunkPeerOptions {
   readonly url: string;
   /** Most connections at a time; default 8. */
   readonly connections?: number;
-  /** Certificates to trust, PEM, for https. */
-  readonly ca?: string | Buffer;
+  /** For https. */
+  readonly tls?: PeerTls;
   readonly connectTimeoutMs?: number;
 }
 
@@ -46,7 +47,7 @@ export class HttpChunkPeer implements ChunkPeer {
       bodyTimeout: 0,
       connect: {
         timeout: options.connectTimeoutMs ?? 2000,
-        ...(options.ca === undefined ? {} : { ca: options.ca }),
+        ...clientTls(options.tls),
       },
     });
   }
@@ -126,9 +127,9 @@ export class HttpChunkPeer implements ChunkPeer {
   private failure(error: unknown): HoldfastError {
     if (error instanceof HoldfastError) return error;
     const { code, message } = error as { code?: string; message?: string };
-    return new HoldfastError('UNREACHABLE', `node at ${this.url} cannot be reached: ${code ?? message ?? 'unknown reason'}`, {
-      node: this.node,
-    });
+    const reason = tlsReason(message ?? '');
+    const why = reason === message ? (code ?? message) : reason || 'unknown reason';
+    return new HoldfastError('UNREACHABLE', `node at ${this.url} cannot be reached: ${why}`, { node: this.node });
   }
 }
 

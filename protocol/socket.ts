@@ -13,6 +13,7 @@ import { type Accept, type CallFrame, type Connection, callFrameOf, type Dialer,
 import type { Environment } from './environment.js';
 import { fromWire, HoldfastError, toWire, type WireError } from './errors.js';
 import { MAX_MESSAGE_BYTES } from './limits.js';
+import { clientTls, type PeerTls, tlsReason } from './tls.js';
 
 const NAMESPACES = ['client', 'node', 'admin'] as const;
 /** Frames that arrive before the dialer's caller had a chance to set its handlers; more than this in one tick is not a peer of ours. */
@@ -262,8 +263,8 @@ export function listen(httpServer: HttpServer | HttpsServer, accept: Accept, opt
 }
 
 export interface SocketDialerOptions {
-  /** Certificates to trust, PEM, for https URLs. */
-  readonly ca?: string | Buffer;
+  /** For https URLs. */
+  readonly tls?: PeerTls;
   readonly log?: Log;
 }
 
@@ -285,7 +286,7 @@ export function socketDialer(url: string, options: SocketDialerOptions = {}): Di
           timeout: timeoutMs,
           auth: handshake,
           autoConnect: false,
-          ...(options.ca === undefined ? {} : { ca: options.ca as string }),
+          ...clientTls(options.tls),
         });
         let isSettled = false;
         const settle = (): boolean => {
@@ -303,7 +304,7 @@ export function socketDialer(url: string, options: SocketDialerOptions = {}): Di
         const timer = setTimeout(() => refuse(unreachable(`${peer} did not finish the handshake within ${timeoutMs} ms`)), timeoutMs);
         socket.on('connect_error', (error: Error & { data?: WireError; description?: unknown }) => {
           if (error.data && typeof error.data.code === 'string') refuse(fromWire(error.data));
-          else refuse(unreachable(`cannot connect to ${peer}: ${causeOf(error)}`));
+          else refuse(unreachable(`cannot connect to ${peer}: ${causeOf(error, url)}`));
         });
         socket.on('connect', () => {
           if (!settle()) return;
@@ -319,7 +320,11 @@ export function socketDialer(url: string, options: SocketDialerOptions = {}): Di
 }
 
 /** engine.io hides the reason (ECONNREFUSED, certificate trouble) two levels down. */
-function causeOf(error: Error & { description?: unknown }): string {
+function causeOf(error: Error & { description?: unknown }, url: string): string {
   const inner = (error.description as { error?: Error; message?: string } | undefined) ?? {};
-  return inner.error?.message || inner.message || error.message;
+  const reason = inner.error?.message || inner.message || error.message;
+  // A server that does not like our certificate may hang up before it has said so.
+  if (url.startsWith('https:') && /socket hang up|ECONNRESET|disconnected before secure/.test(reason))
+    return `${reason}; perhaps it takes only peers with a certificate of its cluster (--tls-cert, --tls-key)`;
+  return tlsReason(reason);
 }

@@ -23,5 +23,10 @@ export async function runTui(argv: readonly string[]): Promise<number> {
   }
   process.env.NODE_ENV = 'production';
   const { runScreen } = await import('./screen.js');
-  return runScreen(options);
+  try {
+    return await runScreen(options);
+  } catch (error) {
+    process.stderr.write(`holdfast tui: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 2;
+  }
 }

@@ -1,10 +1,11 @@
 /** Puts the parts together: terminal, store, coordinator, local processes; and takes them apart again on every way out. */
 import { resolve } from 'node:path';
 import { render } from 'ink';
-import { findTarget } from '../client/cli/target.js';
+import { findTarget, tlsFiles } from '../client/cli/target.js';
 import { liveEnvironment } from '../client/live-environment.js';
 import type { Environment } from '../protocol/environment.js';
 import { socketDialer } from '../protocol/socket.js';
+import { readTls } from '../protocol/tls.js';
 import { AdminSource } from './admin-source.js';
 import { App } from './app.js';
 import { actLocally, localProcesses } from './local-cluster.js';
@@ -32,6 +33,7 @@ function stateDirectoryOf(options: TuiOptions, environment: Readonly<Record<stri
 /** Runs until the user leaves. @returns the exit code */
 export async function runScreen(options: TuiOptions): Promise<number> {
   const environment: Environment = liveEnvironment();
+  const tls = await readTls(tlsFiles(options, process.env));
   const stateDir = stateDirectoryOf(options, process.env);
   let finish: (code: number) => void = () => {};
   const ended = new Promise<number>((resolve_) => {
@@ -85,7 +87,7 @@ export async function runScreen(options: TuiOptions): Promise<number> {
       });
       return { url, token };
     },
-    dialerFor: (url) => socketDialer(url),
+    dialerFor: (url) => socketDialer(url, { tls }),
     emit: store.dispatch,
   });
 

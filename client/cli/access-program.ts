@@ -1,4 +1,4 @@
-/** The commands of volumes and users: names, options and examples. What they do is in commands/. */
+/** The commands of volumes, users and certificates: names, options and examples. What they do is in commands/. */
 import { type Command, InvalidArgumentError } from 'commander';
 import { MAX_CHUNK_SIZE_BYTES, MIN_CHUNK_SIZE_BYTES } from '../../protocol/limits.js';
 import type { Add } from './program.js';
@@ -62,6 +62,7 @@ const volumeSettings = (command: Command): Command =>
 
 /** @param group heading in the list of commands */
 export function addAccessCommands(program: Command, node: Command, group: string, add: Add): void {
+  addCertificateCommands(program, group, add);
   const volumes = () => import('./commands/volumes.js');
   const volume = program.command('volume').helpGroup(group).description('file trees with settings of their own: list, create, set, delete');
   add(
@@ -205,5 +206,33 @@ export function addAccessCommands(program: Command, node: Command, group: string
     ['node join-token --token-out shelf2.join', 'node --data DIR --name shelf2 --coordinator URL --join-token-file shelf2.join'],
     async () => (await users()).joinToken,
     tokenSettings,
+  );
+}
+
+function addCertificateCommands(program: Command, group: string, add: Add): void {
+  const certificates = () => import('./commands/certificates.js');
+  const cluster = program.command('cluster').helpGroup(group).description('certificates for a cluster of several machines: init, issue');
+  const directory = (command: Command): Command =>
+    command.requiredOption('--tls <dir>', "directory of the cluster's certificate authority");
+  add(
+    cluster,
+    'init',
+    'make a certificate authority for a cluster',
+    ['cluster init --tls ~/holdfast-ca'],
+    async () => (await certificates()).init,
+    directory,
+  );
+  add(
+    cluster,
+    'issue <name>',
+    'make a certificate for a coordinator, node or client',
+    ['cluster issue n1 --host shelf1 --host 10.0.0.7 --tls ~/holdfast-ca', 'cluster issue anna --tls ~/holdfast-ca'],
+    async () => (await certificates()).issue,
+    (c) =>
+      directory(c).option(
+        '--host <host>',
+        'name or address by which others reach it; again for each (a client needs none)',
+        (host: string, before: string[] | undefined) => [...(before ?? []), host],
+      ),
   );
 }

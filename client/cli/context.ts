@@ -2,14 +2,15 @@
 
 import { join } from 'node:path';
 import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
+import { type PeerTls, readTls, type TlsFiles } from '../../protocol/tls.js';
 import type { AdminConnection } from '../admin.js';
 import type { Cluster, Unlock } from '../api.js';
 import { toClusterPath } from './cluster-path.js';
 import { findUnlock, LOCAL_KEY_FILE, type SecretOptions } from './secrets.js';
-import { findTarget, type Target, type TargetOptions } from './target.js';
+import { findTarget, type Target, type TargetOptions, tlsFiles } from './target.js';
 import { type Painter, painter } from './words.js';
 
-export interface CommonOptions extends TargetOptions, SecretOptions {
+export interface CommonOptions extends TargetOptions, SecretOptions, TlsFiles {
   readonly volume?: string;
   readonly json?: boolean;
   /** Milliseconds to wait for the coordinator. */
@@ -47,15 +48,22 @@ export class Context {
   async admin(): Promise<AdminConnection> {
     const { connectAdmin } = await import('../admin.js');
     const { url, token } = this.target;
+    const tls = await this.tls();
     const connection = await connectAdmin({
       coordinatorUrl: url,
       token,
       description: `holdfast command pid ${process.pid}`,
       waitMs: this.waitMs,
+      tls,
       ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),
     });
     this.closers.push(() => connection.close());
     return connection;
+  }
+
+  /** Certificates for an https coordinator. @throws {HoldfastError} EINVAL */
+  private tls(): Promise<PeerTls> {
+    return readTls(tlsFiles(this.options, process.env));
   }
 
   /** What opens an encrypted volume, if something was given. @throws {CliError} */
@@ -72,12 +80,14 @@ export class Context {
   async cluster(needs: 'content' | 'names' = 'content'): Promise<Cluster> {
     const { connect } = await import('../index.js');
     const { url, token } = this.target;
+    const tls = await this.tls();
     const unlock = needs === 'names' ? undefined : this.unlock();
     const cluster = await connect({
       coordinatorUrl: url,
       token,
       description: `holdfast command pid ${process.pid}`,
       outageTimeoutMs: this.options.timeout ?? 30_000,
+      tls,
       ...(unlock ? { unlock } : {}),
       ...(needs === 'names' ? { namesOnly: true } : {}),
       ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),

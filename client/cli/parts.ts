@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
 import { LOCAL_KEY_FILE } from './secrets.js';
-import { findTarget } from './target.js';
+import { findTarget, tlsFiles } from './target.js';
 
 type Front = (argv: readonly string[]) => Promise<number>;
 const fronts = {
@@ -61,10 +61,29 @@ export function mountArguments(argv: readonly string[]): string[] {
   const state = argumentOf(rest, '--state');
   const coordinator = argumentOf(rest, '--coordinator');
   const tokenFile = argumentOf(rest, '--token-file');
-  if (coordinator !== undefined && tokenFile !== undefined) return [...rest, ...keyArguments(rest, undefined)];
+  if (coordinator !== undefined && tokenFile !== undefined) return [...rest, ...tlsArguments(rest), ...keyArguments(rest, undefined)];
   const target = findTarget({ state, coordinator, tokenFile });
   rest = without(without(without(rest, '--state'), '--coordinator'), '--token-file');
-  return [...rest, '--coordinator', target.url, '--token-file', target.tokenFile, ...keyArguments(rest, target.state)];
+  return [
+    ...rest,
+    '--coordinator',
+    target.url,
+    '--token-file',
+    target.tokenFile,
+    ...tlsArguments(rest),
+    ...keyArguments(rest, target.state),
+  ];
+}
+
+/** Certificates from the environment, where the arguments name none. */
+function tlsArguments(argv: readonly string[]): string[] {
+  const { tlsCa, tlsCert, tlsKey } = tlsFiles({}, process.env);
+  const all: [string, string | undefined][] = [
+    ['--tls-ca', tlsCa],
+    ['--tls-cert', tlsCert],
+    ['--tls-key', tlsKey],
+  ];
+  return all.flatMap(([option, file]) => (file === undefined || argumentOf(argv, option) !== undefined ? [] : [option, file]));
 }
 
 /** What opens an encrypted volume, when the arguments do not say: as secrets.ts has it. */

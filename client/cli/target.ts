@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { TlsFiles } from '../../protocol/tls.js';
 import { CliError, EXIT } from './exit-codes.js';
 
 export interface TargetOptions {
@@ -88,4 +89,16 @@ function readToken(file: string): string {
   }
   if (token === '') throw new CliError(`the token file ${file} is empty`, EXIT.denied, 'NO_TOKEN');
   return token;
+}
+
+/** The certificates named on the command line, or else by HOLDFAST_TLS_CA, HOLDFAST_TLS_CERT and HOLDFAST_TLS_KEY. */
+export function tlsFiles(given: TlsFiles, env: Surroundings): TlsFiles {
+  const tlsCa = given.tlsCa ?? env.HOLDFAST_TLS_CA;
+  const tlsCert = given.tlsCert ?? env.HOLDFAST_TLS_CERT;
+  const tlsKey = given.tlsKey ?? env.HOLDFAST_TLS_KEY;
+  return {
+    ...(tlsCa === undefined ? {} : { tlsCa }),
+    ...(tlsCert === undefined ? {} : { tlsCert }),
+    ...(tlsKey === undefined ? {} : { tlsKey }),
+  };
 }
