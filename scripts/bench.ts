@@ -153,6 +153,7 @@ interface Options {
   copies: number;
   big: number;
   small: number;
+  encrypt?: boolean;
   json?: boolean;
 }
 
@@ -162,6 +163,7 @@ const command = new Command('scripts/bench')
   .option('--copies <n>', 'copies of every chunk', wholeNumber(1, 8), 2)
   .option('--big <MiB>', 'size of the large file', wholeNumber(8, 1_000_000), 256)
   .option('--small <n>', 'number of small files', wholeNumber(10, 10_000_000), 1000)
+  .option('--encrypt', 'with an encrypted volume')
   .option('--json', 'one JSON object')
   .exitOverride()
   .action(async (options: Options) => {
@@ -169,7 +171,13 @@ const command = new Command('scripts/bench')
     const directory = mkdtempSync(join(tmpdir(), 'holdfast-bench-'));
     const mount = join(directory, 'folder');
     const local = join(directory, 'local');
-    const cluster = await LocalCluster.create(join(directory, 'state'), { nodes: options.nodes, copies: options.copies, port: 0, mount });
+    const cluster = await LocalCluster.create(join(directory, 'state'), {
+      nodes: options.nodes,
+      copies: options.copies,
+      port: 0,
+      mount,
+      isEncrypted: options.encrypt === true,
+    });
     try {
       await cluster.start();
       mkdirSync(local);

@@ -68,12 +68,10 @@ export class Context {
 
   /** What opens an encrypted volume, if something was given. @throws {CliError} */
   unlock(volume = this.options.volume ?? DEFAULT_VOLUME_NAME): Unlock | undefined {
-    const { state } = this.target;
-    return findUnlock(
-      this.options,
-      process.env,
-      state !== undefined && volume === DEFAULT_VOLUME_NAME ? join(state, LOCAL_KEY_FILE) : undefined,
-    );
+    const { state, tokenFile } = this.target;
+    // Other users have homes of their own, which this key does not open.
+    const isOwner = state !== undefined && tokenFile === join(state, 'tokens', 'admin-token');
+    return findUnlock(this.options, process.env, isOwner && volume === DEFAULT_VOLUME_NAME ? join(state, LOCAL_KEY_FILE) : undefined);
   }
 
   /** @param needs `names`: no file content, so that an encrypted volume may stay shut */

@@ -71,7 +71,7 @@ export function mountArguments(argv: readonly string[]): string[] {
     '--token-file',
     target.tokenFile,
     ...tlsArguments(rest),
-    ...keyArguments(rest, target.state),
+    ...keyArguments(rest, tokenFile === undefined ? target.state : undefined),
   ];
 }
 
