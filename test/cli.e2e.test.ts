@@ -97,6 +97,7 @@ describe('files', () => {
     ]);
     const [, again] = await json<{ sentBytes: number }>('upload', local('film'), '/third');
     expect(again?.sentBytes).toBeLessThan(data.length / 100);
+    await holdfast(['delete', '--force', '/again', '/third']);
     const [stat] = await json<{ chunks: { replicas: unknown[] }[] }>('stat', '/film');
     expect(stat).toMatchObject({ sizeBytes: data.length, mode: 0o640, mtimeMs: 1_600_000_000_000, isReadable: true, chunkCount: 4 });
     for (const chunk of stat?.chunks ?? []) expect(chunk.replicas.length).toBeGreaterThanOrEqual(2);
