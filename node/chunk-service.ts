@@ -166,12 +166,13 @@ export class ChunkService {
     try {
       bytes = await this.store.read(id, first, count);
     } catch (error) {
+      const isForeign = permit.volume !== 0 && (await this.store.describe(id).catch(() => undefined))?.volume !== permit.volume;
       if (error instanceof HoldfastError && (error.code === 'CHUNK_CORRUPT' || error.code === 'EIO')) await this.checkNow(id, 'read');
-      throw error;
+      // Also what is wrong with it, or with what was asked of it, is for those who may see it.
+      throw isForeign ? missing(id) : error;
     }
     // The volume lies at a fixed place in the header. Whoever may not see the chunk learns nothing about its existence.
-    if (permit.volume !== 0 && bytes.readUInt32LE(8) !== permit.volume)
-      throw new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
+    if (permit.volume !== 0 && bytes.readUInt32LE(8) !== permit.volume) throw missing(id);
     this.served(permit, bytes.length);
     return bytes;
   }
@@ -340,6 +341,8 @@ export class ChunkService {
     return sign(accessKey, { kind: 'receipt', cluster, chunk, volume, sizeBytes, node, startId: this.startId, sequence, durable, client });
   }
 }
+
+const missing = (chunk: ChunkId): HoldfastError => new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk });
 
 function verified(permit: Permit, id: string, encoded: Buffer): ChunkHeader | HoldfastError {
   if (!isChunkId(id)) return new HoldfastError('BAD_MESSAGE', 'not a chunk id');

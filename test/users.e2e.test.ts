@@ -309,6 +309,7 @@ describe('a second user', () => {
       const answers = async (id: string): Promise<string[]> => [
         await http(`${url}/chunks/${id}`, permit, 'GET'),
         await http(`${url}/chunks/${id}?first=0&count=1`, permit, 'GET'),
+        await http(`${url}/chunks/${id}?first=4000&count=1`, permit, 'GET'),
         await http(`${url}/chunks/${id}`, permit, 'HEAD'),
         await http(`${url}/chunks/read`, permit, 'POST', JSON.stringify({ ids: [id] })),
         await http(`${url}/sync`, permit, 'POST', JSON.stringify({ ids: [id] })),

@@ -95,7 +95,8 @@ export function statusLines(now: ClusterStatus, context: Pick<Context, 'paint'>)
   if (now.safeMode.isActive)
     lines.push(`safe mode: nothing is deleted or copied until these report: ${now.safeMode.waitingFor.join(', ') || '-'}`);
   const copies = now.metadata.copies.map((copy) => `${copy.node}${copy.isCurrent ? '' : ` (${sizeWords(copy.lagBytes)} behind)`}`);
-  lines.push(`metadata ${sizeWords(now.metadata.bytes)}, copies on ${copies.join(', ') || 'no node'}`);
+  // Only administrators are told.
+  if (now.metadata.sequence > 0) lines.push(`metadata ${sizeWords(now.metadata.bytes)}, copies on ${copies.join(', ') || 'no node'}`);
   lines.push(
     paint('dim', `cluster ${now.cluster}, coordinator ${now.coordinatorUrl}, epoch ${now.epoch}, up for ${durationWords(now.upMs)}`),
   );
