@@ -153,7 +153,9 @@ export interface Cluster {
   /** Namespace calls acknowledged so far are on stable storage (fsync of a directory). */
   syncTree(): Promise<void>;
   /** Called when somebody else changed an inode or a directory's entry (so that a mount may tell the kernel). */
-  onChanged(listener: (change: { inode: InodeId; names?: readonly string[] }) => void): void;
+  onChanged(listener: (change: { inode: InodeId; names?: readonly string[] }) => void | Promise<void>): void;
+  /** How long answers given now may be kept by somebody who hears of changes (`onChanged`): for longer nobody would ask before changing what they say. */
+  readonly mayBeKeptMs: number;
   /** Called when the coordinator is lost or back. */
   onConnection(listener: (isConnected: boolean, reason: string) => void): void;
   /** Flushes, ends the session, closes connections. */

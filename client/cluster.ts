@@ -31,7 +31,7 @@ const FIRST_CONNECTION_MS = 10_000;
 const STRAY_REPORT_AFTER_MS = 2000;
 const CLOSE_TIMEOUT_MS = 30_000;
 
-type ChangeListener = (change: { inode: InodeId; names?: readonly string[] }) => void;
+type ChangeListener = (change: { inode: InodeId; names?: readonly string[] }) => void | Promise<void>;
 
 export class ConnectedCluster implements Cluster {
   readonly tree: ClientFileTree;
@@ -259,14 +259,22 @@ export class ConnectedCluster implements Cluster {
     this.files.lost();
   }
 
-  private recalled(inodes: readonly RecalledInode[]): InodeId[] {
+  get mayBeKeptMs(): number {
+    return this.session.leaseLeftMs;
+  }
+
+  private recalled(inodes: readonly RecalledInode[]): InodeId[] | Promise<InodeId[]> {
     const holding: InodeId[] = [];
+    const waits: Promise<void>[] = [];
     for (const { inode, names, isUnlinked } of inodes) {
       this.cache.recall(inode);
       if (this.files.recalled(inode, isUnlinked === true)) holding.push(inode);
-      for (const listener of this.changeListeners) listener(names ? { inode, names } : { inode });
+      for (const listener of this.changeListeners) {
+        const wait = listener(names ? { inode, names } : { inode });
+        if (wait) waits.push(wait);
+      }
     }
-    return holding;
+    return waits.length === 0 ? holding : Promise.all(waits).then(() => holding);
   }
 
   private async askAttributes(inode: InodeId): Promise<InodeAttributes> {

@@ -27,8 +27,11 @@ export interface RecalledInode {
   readonly isUnlinked?: boolean | undefined;
 }
 export interface SessionListener {
-  /** Drops what is cached of these and answers which of the unlinked ones are held open. Must not wait. */
-  recalled(inodes: readonly RecalledInode[]): InodeId[];
+  /**
+   * Drops what is cached of these, at once, and answers which of the unlinked ones are held open. The change by somebody else is acknowledged
+   * after the answer: it may wait a little, but for nothing that could itself wait for that change.
+   */
+  recalled(inodes: readonly RecalledInode[]): InodeId[] | Promise<InodeId[]>;
   /** Nothing cached counts any more. */
   forget(): void;
   /** The session was forgotten by the coordinator: dirty data, locks and orphans of it are void. */
@@ -156,6 +159,10 @@ export class Session {
 
   get isConnected(): boolean {
     return this.link.current !== undefined;
+  }
+
+  get leaseLeftMs(): number {
+    return Math.max(0, this.leaseUntilMs - this.environment.monotonicMs());
   }
 
   /** True while answers from caches are as good as the coordinator's. */
@@ -318,7 +325,8 @@ export class Session {
     if (frame.method !== 'recall') return Promise.reject(new HoldfastError('BAD_MESSAGE', `clients do not serve ${frame.method}`));
     const parsed = clientServes.recall.request.safeParse(frame.args);
     if (!parsed.success) return Promise.reject(new HoldfastError('BAD_MESSAGE', 'malformed recall'));
-    return Promise.resolve({ holding: this.listener.recalled(parsed.data.inodes) });
+    const holding = this.listener.recalled(parsed.data.inodes);
+    return holding instanceof Promise ? holding.then((inodes) => ({ holding: inodes })) : Promise.resolve({ holding });
   }
 
   private pushed(frame: PushFrame): void {

@@ -48,18 +48,21 @@ function writeAttributes(out: Buffer, at: number, attributes: InodeAttributes): 
  * the coordinator), so a file replaced on another mount is seen at the next open without any window.
  */
 export class KernelTimeouts {
-  readonly #seconds: number;
-  readonly #nanoseconds: number;
-  constructor(readonly attributeMs: number) {
-    this.#seconds = Math.floor(attributeMs / 1000);
-    this.#nanoseconds = Math.round((attributeMs % 1000) * 1e6);
+  /** @param mayBeKeptMs how long an answer given now counts at all */
+  constructor(
+    readonly attributeMs: number,
+    private readonly mayBeKeptMs: () => number,
+  ) {}
+  get nowMs(): number {
+    return Math.max(0, Math.floor(Math.min(this.attributeMs, this.mayBeKeptMs())));
   }
 
   /** fuse_attr_out */
   attributesReply(attributes: InodeAttributes): Buffer {
     const out = Buffer.allocUnsafe(16 + ATTRIBUTES_BYTES);
-    writeU64(out, 0, this.#seconds);
-    out.writeUInt32LE(this.#nanoseconds, 8);
+    const keptMs = this.nowMs;
+    writeU64(out, 0, Math.floor(keptMs / 1000));
+    out.writeUInt32LE((keptMs % 1000) * 1e6, 8);
     out.writeUInt32LE(0, 12);
     writeAttributes(out, 16, attributes);
     return out;
@@ -67,13 +70,16 @@ export class KernelTimeouts {
 
   /** fuse_entry_out at `at`. */
   writeEntry(out: Buffer, at: number, node: number, attributes: InodeAttributes): void {
+    const keptMs = this.nowMs;
+    const seconds = Math.floor(keptMs / 1000);
+    const nanoseconds = (keptMs % 1000) * 1e6;
     const keepsName = attributes.kind === 'directory';
     writeU64(out, at, node);
     writeU64(out, at + 8, 0);
-    writeU64(out, at + 16, keepsName ? this.#seconds : 0);
-    writeU64(out, at + 24, this.#seconds);
-    out.writeUInt32LE(keepsName ? this.#nanoseconds : 0, at + 32);
-    out.writeUInt32LE(this.#nanoseconds, at + 36);
+    writeU64(out, at + 16, keepsName ? seconds : 0);
+    writeU64(out, at + 24, seconds);
+    out.writeUInt32LE(keepsName ? nanoseconds : 0, at + 32);
+    out.writeUInt32LE(nanoseconds, at + 36);
     writeAttributes(out, at + 40, attributes);
   }
 

@@ -6,15 +6,16 @@
  */
 import { constants, endianness } from 'node:os';
 import type { Cluster, Identity } from '../client/api.js';
+import type { InodeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
-import { KernelTimeouts, nodeOf } from './attributes.js';
+import { KernelTimeouts } from './attributes.js';
 import { Handles } from './handles.js';
 import { HeldLocks } from './held-locks.js';
 import { type BindingChannel, KernelChannel } from './kernel-channel.js';
 import { InitFlag, InitFlag2, KERNEL_MAJOR, KERNEL_MINOR, MAX_REQUEST_BYTES, Opcode } from './kernel-protocol.js';
 import type { KernelRequest } from './kernel-request.js';
 import { KnownInodes } from './known-inodes.js';
-import type { Answer, MountState, Operation } from './mount-state.js';
+import { type Answer, KERNEL_CLOCK_MS, type MountState, nodeOfInode, type Operation } from './mount-state.js';
 import { operations, unanswered } from './operations/index.js';
 import { squash } from './root-squash.js';
 
@@ -74,7 +75,7 @@ export class FuseSession {
     const mount: MountState = {
       cluster: this.cluster,
       kernel: channel,
-      timeouts: new KernelTimeouts(this.options.attributeTimeoutMs),
+      timeouts: new KernelTimeouts(this.options.attributeTimeoutMs, () => this.cluster.mayBeKeptMs),
       handles: new Handles(),
       known: new KnownInodes(),
       locks: new HeldLocks(),
@@ -83,11 +84,8 @@ export class FuseSession {
     this.#mount = mount;
     const { root } = this.cluster.tree;
     this.cluster.onChanged(({ inode, names }) => {
-      const node = nodeOf(root, inode);
       if (inode !== root && !mount.known.has(inode)) return;
-      for (const name of names ?? []) void channel.invalidateEntry(node, name);
-      // Names of a directory changed: its own attributes. Otherwise the data may have changed as well.
-      void channel.invalidateInode(node, names !== undefined || !mount.known.mayHavePages(inode));
+      return dropFromKernel(mount, inode, names ?? []);
     });
   }
 
@@ -175,6 +173,28 @@ export class FuseSession {
     this.options.log(`operation ${request.opcode} on inode ${request.node} failed unexpectedly: ${text}`);
     return constants.errno.EIO;
   }
+}
+
+/**
+ * Somebody else has changed this. The change is acknowledged to them after our answer, and then nobody may find the old state here: so the answer
+ * waits until the kernel has dropped attributes and names. It waits for a name only as long as the kernel may keep it at all: the directory's
+ * lock, which the kernel takes for that, may be held by a program that waits for the very change we are asked about.
+ * Pages are dropped too, for programs that have the file open, but nobody waits for that: each open drops pages of another version by itself.
+ */
+function dropFromKernel(mount: MountState, inode: InodeId, names: readonly string[]): Promise<void> {
+  const { kernel, known, timeouts } = mount;
+  const node = nodeOfInode(mount, inode);
+  const nowMs = performance.now();
+  const dropped = names.filter((name) => known.isNameKept(inode, name, nowMs)).map((name) => kernel.invalidateEntry(node, name));
+  dropped.push(kernel.invalidateInode(node, true));
+  if (names.length === 0 && known.mayHavePages(inode)) void kernel.invalidateInode(node);
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, timeouts.attributeMs + KERNEL_CLOCK_MS);
+    void Promise.all(dropped).then(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 }
 
 function answerWith(mount: MountState, request: KernelRequest, answer: Answer): void {

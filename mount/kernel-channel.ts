@@ -30,13 +30,19 @@ const COPY_BELOW_BYTES = 32 * 1024;
 export class KernelChannel {
   #scratch = Buffer.allocUnsafeSlow(REQUEST_BUFFER_BYTES);
   #isOpen = true;
-  #notifications = new Map<string, { message: Buffer; done: (() => void)[] }>();
-  #isNotifying = false;
+  /** Attributes: the kernel takes them without waiting for anybody. */
+  readonly #quick: NotificationLane;
+  /** Pages and names: the kernel may wait for a lock whose holder waits for us. */
+  readonly #patient: NotificationLane;
 
   constructor(
     private readonly binding: BindingChannel,
     private readonly onRequest: (request: KernelRequest) => void,
-  ) {}
+  ) {
+    const idle = (): void => this.#closeNotifyFd();
+    this.#quick = new NotificationLane(binding.notifyFd, idle);
+    this.#patient = new NotificationLane(binding.notifyFd, idle);
+  }
 
   /** Takes what waits. Called when the descriptor is readable, and with an error status when the connection ended. */
   readable(): void {
@@ -94,7 +100,7 @@ export class KernelChannel {
     const body = Buffer.alloc(24);
     writeU64(body, 0, node);
     writeI64(body, 8, attributesOnly ? -1 : 0);
-    return this.#notify(`${attributesOnly ? 'a' : 'd'}${node}`, Notify.INVALIDATE_INODE, body);
+    return this.#notify(attributesOnly ? this.#quick : this.#patient, `i${node}`, Notify.INVALIDATE_INODE, body);
   }
 
   /** Drops what the kernel knows of one name. Resolves when it is done. */
@@ -104,54 +110,21 @@ export class KernelChannel {
     writeU64(body, 0, parentNode);
     body.writeUInt32LE(nameBytes.length, 8);
     nameBytes.copy(body, 16);
-    return this.#notify(`e${parentNode}/${name}`, Notify.INVALIDATE_ENTRY, body);
+    return this.#notify(this.#patient, `e${parentNode}/${name}`, Notify.INVALIDATE_ENTRY, body);
   }
 
-  /** Notifications of the same thing that wait together are sent once. */
-  #notify(key: string, code: number, body: Buffer): Promise<void> {
+  #notify(lane: NotificationLane, key: string, code: number, body: Buffer): Promise<void> {
     if (!this.#isOpen) return Promise.resolve();
-    return new Promise((resolve) => {
-      const waiting = this.#notifications.get(key);
-      if (waiting) {
-        waiting.done.push(resolve);
-        return;
-      }
-      const message = Buffer.alloc(OUT_HEADER_BYTES + body.length);
-      message.writeUInt32LE(message.length, 0);
-      message.writeInt32LE(code, 4);
-      body.copy(message, OUT_HEADER_BYTES);
-      this.#notifications.set(key, { message, done: [resolve] });
-      this.#sendNext();
-    });
-  }
-
-  #sendNext(): void {
-    if (this.#isNotifying) return;
-    const first = this.#notifications.entries().next();
-    if (first.done) {
-      if (!this.#isOpen) this.#closeNotifyFd();
-      return;
-    }
-    const [key, { message, done }] = first.value;
-    // Out of the map before it is sent: a change from now on needs a notification of its own.
-    this.#notifications.delete(key);
-    if (!this.#isOpen) {
-      for (const resolve of done) resolve();
-      this.#sendNext();
-      return;
-    }
-    this.#isNotifying = true;
-    // An error only says that the kernel knew nothing of it, or that the mount is gone.
-    write(this.binding.notifyFd, message, () => {
-      this.#isNotifying = false;
-      for (const resolve of done) resolve();
-      this.#sendNext();
-    });
+    const message = Buffer.alloc(OUT_HEADER_BYTES + body.length);
+    message.writeUInt32LE(message.length, 0);
+    message.writeInt32LE(code, 4);
+    body.copy(message, OUT_HEADER_BYTES);
+    return lane.send(key, message);
   }
 
   #isNotifyFdClosed = false;
   #closeNotifyFd(): void {
-    if (this.#isNotifyFdClosed) return;
+    if (this.#isNotifyFdClosed || this.#isOpen || !this.#quick.isIdle || !this.#patient.isIdle) return;
     this.#isNotifyFdClosed = true;
     close(this.binding.notifyFd, () => {});
   }
@@ -160,6 +133,60 @@ export class KernelChannel {
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    this.#sendNext();
+    this.#quick.stop();
+    this.#patient.stop();
+    this.#closeNotifyFd();
+  }
+}
+
+/** Notifications, one at a time and in order. Those of the same thing that wait together are sent once. */
+class NotificationLane {
+  #waiting = new Map<string, { message: Buffer; done: (() => void)[] }>();
+  #isSending = false;
+
+  constructor(
+    private readonly fd: number,
+    private readonly onIdle: () => void,
+  ) {}
+
+  get isIdle(): boolean {
+    return !this.#isSending && this.#waiting.size === 0;
+  }
+
+  send(key: string, message: Buffer): Promise<void> {
+    return new Promise((resolve) => {
+      const same = this.#waiting.get(key);
+      if (same) {
+        same.done.push(resolve);
+        return;
+      }
+      this.#waiting.set(key, { message, done: [resolve] });
+      this.#next();
+    });
+  }
+
+  /** What waits is not sent any more. */
+  stop(): void {
+    for (const { done } of this.#waiting.values()) for (const resolve of done) resolve();
+    this.#waiting.clear();
+  }
+
+  #next(): void {
+    if (this.#isSending) return;
+    const first = this.#waiting.entries().next();
+    if (first.done) {
+      this.onIdle();
+      return;
+    }
+    const [key, { message, done }] = first.value;
+    // Out of the map before it is sent: a change from now on needs a notification of its own.
+    this.#waiting.delete(key);
+    this.#isSending = true;
+    // An error only says that the kernel knew nothing of it, or that the mount is gone.
+    write(this.fd, message, () => {
+      this.#isSending = false;
+      for (const resolve of done) resolve();
+      this.#next();
+    });
   }
 }

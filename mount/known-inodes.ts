@@ -17,6 +17,8 @@ interface KnownInode {
 
 export class KnownInodes {
   readonly #inodes = new Map<InodeId, KnownInode>();
+  /** Names of directories the kernel was told, and until when it may find them without asking; oldest first. */
+  readonly #keptNames = new Map<string, number>();
 
   remember(inode: InodeId, parent: InodeId, name: string): void {
     const known = this.#inodes.get(inode);
@@ -26,6 +28,21 @@ export class KnownInodes {
       known.name = name;
     } else this.#inodes.set(inode, { references: 1, parent, name, mayHavePages: false });
   }
+  /** The kernel was told that this name leads to a directory and may go on by itself for `keptMs`. */
+  keepsName(parent: InodeId, name: string, nowMs: number, keptMs: number): void {
+    const key = `${parent}/${name}`;
+    this.#keptNames.delete(key);
+    this.#keptNames.set(key, nowMs + keptMs);
+    for (const [oldest, untilMs] of this.#keptNames) {
+      if (untilMs > nowMs) break;
+      this.#keptNames.delete(oldest);
+    }
+  }
+  /** Whether the kernel may still find this name without asking us. */
+  isNameKept(parent: InodeId, name: string, nowMs: number): boolean {
+    return (this.#keptNames.get(`${parent}/${name}`) ?? 0) > nowMs;
+  }
+
   /** The path an inode was last seen under, from the root of the volume; by number when that is not known. */
   pathOf(inode: InodeId, root: InodeId): string {
     const names: string[] = [];

@@ -10,6 +10,9 @@ import type { KernelChannel } from './kernel-channel.js';
 import type { KernelRequest } from './kernel-request.js';
 import type { KnownInodes } from './known-inodes.js';
 
+/** The kernel counts in jiffies, from when its caller takes the answer. */
+export const KERNEL_CLOCK_MS = 50;
+
 export interface MountState {
   readonly cluster: Cluster;
   readonly kernel: KernelChannel;
@@ -30,8 +33,14 @@ export const callerOf = (request: KernelRequest): Identity => ({ uid: request.ui
 
 /** The answer that makes the kernel know an inode under a name; it will be given back by FORGET. */
 export function entryAnswer(mount: MountState, attributes: InodeAttributes, parent: InodeId, name: string): Buffer {
-  mount.known.remember(attributes.inode, parent, name);
+  toldKernel(mount, attributes, parent, name);
   return mount.timeouts.entryReply(nodeOfInode(mount, attributes.inode), attributes);
+}
+
+/** Just before the kernel gets an entry of this name. */
+export function toldKernel(mount: MountState, attributes: InodeAttributes, parent: InodeId, name: string): void {
+  mount.known.remember(attributes.inode, parent, name);
+  if (attributes.kind === 'directory') mount.known.keepsName(parent, name, performance.now(), mount.timeouts.nowMs + KERNEL_CLOCK_MS);
 }
 
 /** @throws EROFS the mount may only read, or `inode` is of a snapshot (told here, since a write would only be refused when it is saved) */

@@ -38,6 +38,7 @@ export class MemoryCluster implements Cluster {
   readonly sentBytes = 0;
   readonly access = 'admin';
   readonly nodes = [];
+  readonly mayBeKeptMs = Infinity;
   readonly volume: VolumeSettings = {
     volume: 1,
     name: 'main',

@@ -53,6 +53,21 @@ describe.skipIf(why !== undefined)(`two mounts${why ? ` (skipped: ${why})` : ''}
     }
   });
 
+  it('find a directory under its new name only, and its new attributes, as soon as the other mount has changed them', async () => {
+    await here.call('mkdir', 'moved-0');
+    await here.call('writeWhole', 'moved-0/inside', 'x');
+    for (let round = 0; round < 25; round++) {
+      const [mover, looker] = round % 2 === 0 ? [here, there] : [there, here];
+      // From now on the kernel there may find the directory by itself.
+      expect(await looker.call('whole', `moved-${round}/inside`)).toBe('x');
+      expect((await looker.stat(`moved-${round}`)).mode).toBe(round === 0 ? 0o755 : 0o700 + ((round - 1) % 8));
+      await mover.call('rename', `moved-${round}`, `moved-${round + 1}`);
+      expect(await looker.errorOf('whole', `moved-${round}/inside`)).toBe('ENOENT');
+      await mover.call('chmod', `moved-${round + 1}`, 0o700 + (round % 8));
+      expect((await looker.stat(`moved-${round + 1}`)).mode).toBe(0o700 + (round % 8));
+    }
+  });
+
   it('M5 agree on one winner of O_EXCL', async () => {
     for (let round = 0; round < 50; round++) {
       const outcomes = await Promise.all(

@@ -4,7 +4,7 @@ import { direntType } from '../attributes.js';
 import { DirectoryListing } from '../directory-listing.js';
 import { align8, DIRENT_HEADER_BYTES, ENTRY_BYTES, writeU64 } from '../kernel-protocol.js';
 import type { KernelRequest } from '../kernel-request.js';
-import { type Answer, inodeOfNode, type MountState, nodeOfInode } from '../mount-state.js';
+import { type Answer, inodeOfNode, type MountState, nodeOfInode, toldKernel } from '../mount-state.js';
 
 const OPEN_OUT_BYTES = 16;
 
@@ -92,7 +92,7 @@ class DirectoryAnswer {
     if (at === undefined) return false;
     // Attributes from an earlier call, or of a file with unsaved data here, could overwrite newer ones the kernel has: then only the name.
     if (this.withAttributes && isFresh && !this.mount.handles.isOpen(attributes.inode)) {
-      this.mount.known.remember(attributes.inode, this.directory, name);
+      toldKernel(this.mount, attributes, this.directory, name);
       this.mount.timeouts.writeEntry(this.#out, at - ENTRY_BYTES, nodeOfInode(this.mount, attributes.inode), attributes);
     }
     this.#writeDirent(at, attributes.inode, direntType(attributes.kind), name, next);
