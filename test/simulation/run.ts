@@ -37,6 +37,7 @@ const SMALL_DISK_BYTES = 12 * 2 ** 20;
 /** Longer than any deadline inside: an operation that takes longer never ends. */
 const STUCK_AFTER_MS = 150_000;
 const HEAL_WITHIN_MS = 240_000;
+const STABLE_WITHIN_MS = 1000;
 const weathers: readonly Weather[] = ['crashes', 'crashes', 'media', 'power'];
 
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
@@ -180,6 +181,8 @@ class Run {
     await this.heal();
     if (this.isBroken) return;
     await this.verify();
+    // What the verification itself had flushed is taken for certain from now on: it is stable within a second (P2, P3), not at once.
+    await world.runFor(STABLE_WITHIN_MS);
   }
 
   private async loop(program: Program): Promise<void> {
