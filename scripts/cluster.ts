@@ -43,6 +43,7 @@ const LOOPBACK = '127.0.0.1';
 const VOLUME_KEY = 'volume-key';
 /** A coordinator with a million files takes up to 30 s; machines in tests are loaded. */
 const START_TIMEOUT_MS = 90_000;
+const PORT_FREE_WITHIN_MS = 2000;
 
 export interface ClusterOptions {
   readonly nodes: number;
@@ -429,8 +430,8 @@ export class LocalCluster {
   }
 
   private async requireFree(name: string, host: string, port: number): Promise<void> {
-    // The port of a process that was just killed is free at once: nothing lingers on a listening socket.
-    if (!(await isPortFree(port, host)))
+    // A process that was just killed may need a moment to end, and with it its listening socket.
+    if (!(await waitUntil(() => isPortFree(port, host), PORT_FREE_WITHIN_MS)))
       throw new ClusterError(
         `port ${port} of ${name} is taken by another program: end that program, or make a new cluster with --port 0`,
         2,
