@@ -136,7 +136,7 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
       peak = Math.max(peak, residentMiB());
     }, 20);
     const startMs = performance.now();
-    const sizeMiB = 64;
+    const sizeMiB = 96;
     const digest = await writer.call('writeRandom', 'fast', sizeMiB << 20);
     clearInterval(watch);
     // What the network could not take by then did not pile up in memory.

@@ -292,7 +292,9 @@ describe('a cluster of which', () => {
         for (let more = 0; more < 10 && !fault.trace().includes('(INJECTED)'); more++) names.push(...(await write(2)));
         expect(fault.trace()).toContain('(INJECTED)');
         for (const name of names) expect(await holdersOf(name), name).not.toContain(bad);
-        expect((await rig.cluster.status()).nodes.find((node) => node.name === bad)?.errors).toBeGreaterThan(0);
+        // The node tells its errors with its next heartbeat.
+        const errorsTold = async (): Promise<number> => (await rig.cluster.status()).nodes.find((node) => node.name === bad)?.errors ?? 0;
+        expect(await waitUntil(async () => (await errorsTold()) > 0, PATIENCE_MS)).toBe(true);
         await expectWhole(names);
       } finally {
         await fault.end();
