@@ -166,18 +166,18 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
     await worker.call('lstat', stuck);
     for (const name of dead) await rig.cluster.node(name).pause();
     const script = `
-import sys, threading
+import os, sys, threading
 def read():
     try:
         open(sys.argv[1], 'rb').read()
     except OSError as error:
-        print(error.errno, flush=True)
+        os.write(1, f'{error.errno}\\n'.encode())
 threads = [threading.Thread(target=read) for _ in range(64)]
 for thread in threads: thread.start()
 print('started', flush=True)
 for thread in threads: thread.join()`;
     const readers = spawn('python3', ['-c', script, join(mount.mountpoint, stuck)], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const ended = new Promise((resolve) => readers.once('exit', resolve));
+    const ended = new Promise((resolve) => readers.once('close', resolve));
     let said = '';
     readers.stdout.on('data', (data: Buffer) => {
       said += data.toString();
