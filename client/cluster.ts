@@ -27,8 +27,8 @@ const DEFAULT_OUTAGE_TIMEOUT_MS = 30_000;
 const DEFAULT_DIRTY_BUDGET_BYTES = 64 * 1024 * 1024;
 const DEFAULT_CACHE_BUDGET_BYTES = 256 * 1024 * 1024;
 const FIRST_CONNECTION_MS = 10_000;
-/** How long the end of a client waits for its dirty files. */
 const STRAY_REPORT_AFTER_MS = 2000;
+/** How long the end of a client waits for its dirty files. */
 const CLOSE_TIMEOUT_MS = 30_000;
 
 type ChangeListener = (change: { inode: InodeId; names?: readonly string[] }) => void | Promise<void>;

@@ -29,9 +29,6 @@ export class DirtyOverlay {
   get isEmpty(): boolean {
     return this.segments.length === 0;
   }
-  get pieceCount(): number {
-    return this.segments.length;
-  }
   /** End of the last written byte; 0 when nothing is written. */
   get end(): number {
     const last = this.segments[this.segments.length - 1];

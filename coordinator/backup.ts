@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import type { Coordinator } from './coordinator.js';
 import { openDataDirectory, type Rebuild } from './data-directory.js';
@@ -38,7 +39,7 @@ export class BackupFile {
     const { sequence } = journal;
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
     const temporary = `${this.file}.tmp`;
-    const atMs = Number(environment.wallNs() / 1_000_000n);
+    const atMs = wallMs(environment);
     await writeSnapshot(rows, { cluster: coordinator.cluster, epoch, sequence, atMs }, createWriteStream(temporary, { mode: 0o600 }));
     const file = await open(temporary, 'r');
     try {

@@ -344,13 +344,9 @@ export class ClientHandlers {
       return result;
     });
     if (session) this.register(session, reply);
-    if (effects.toReap.length > 0) ports.reap(effects.toReap);
-    const recalled = ports.recall.changed(caller.client, caller.volume, effects.touched);
     // The author of a durable commit has made the chunks stable and saves the round trip of a `sync`.
     const isDurable = method === 'commit' && (request as RequestOf<ClientCalls, 'commit'>).durable === true;
-    const acknowledged = isDurable ? ports.synced() : ports.acknowledged();
-    if (acknowledged) await acknowledged;
-    if (recalled) await recalled;
+    await this.followed(caller, effects, isDurable ? ports.synced : ports.acknowledged);
     return reply as ReplyOf<ClientCalls, M>;
   }
 
@@ -372,12 +368,18 @@ export class ClientHandlers {
     if (allowed) await allowed;
     const effects = new Effects();
     const result = ports.state.transact((tx) => body(this.context(tx, caller, effects)));
+    await this.followed(caller, effects, ports.acknowledged);
+    return result;
+  }
+
+  /** What comes after the transaction of a change. Resolves when it may be relied on and nobody serves the old state any more. */
+  private async followed(caller: ClientCaller, effects: Effects, acknowledge: () => Promise<void> | undefined): Promise<void> {
+    const { ports } = this;
     if (effects.toReap.length > 0) ports.reap(effects.toReap);
     const recalled = ports.recall.changed(caller.client, caller.volume, effects.touched);
-    const acknowledged = ports.acknowledged();
+    const acknowledged = acknowledge();
     if (acknowledged) await acknowledged;
     if (recalled) await recalled;
-    return result;
   }
 
   private context(tx: Transaction, caller: ClientCaller, effects: Effects): ChangeContext {

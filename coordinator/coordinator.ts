@@ -4,7 +4,7 @@
  */
 import type { Accept } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME, type InodeId, type NodeContact, ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
-import { type Environment, sleep, type Timer, timestamp } from '../protocol/environment.js';
+import { type Environment, sleep, type Timer, timestamp, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import {
   DEFAULT_CHUNK_SIZE_BYTES,
@@ -266,7 +266,7 @@ export class Coordinator {
       environment,
       tree: this.tree,
       keeper,
-      wallMs: () => Number(environment.wallNs() / 1_000_000n),
+      wallMs: () => wallMs(environment),
       isFull: () => journal.isFull || this.checkpointer.isFull,
       space: (volume) => keeper.space(volume),
       cached: (from, to) => recall.knownBetween(from, to),
@@ -420,9 +420,7 @@ export class Coordinator {
   async stop(): Promise<void> {
     if (this.isStopped) return;
     this.clients.stop();
-    this.volumes.stop();
-    this.history.stop();
-    this.users.stop();
+    this.stopOwnWork();
     await this.keeper.stop();
     this.isStopped = true;
     for (const session of this.sessions.all()) session.connection?.close('the coordinator is shutting down');
@@ -437,14 +435,19 @@ export class Coordinator {
   /** As if the process had died: nothing more is written or said. */
   crash(): void {
     this.isStopped = true;
-    this.volumes.stop();
-    this.history.stop();
-    this.users.stop();
+    this.stopOwnWork();
     this.journal.abandon();
     this.checkpointer.abandon();
     this.copies?.stop();
     this.sessions.stop();
     for (const timer of this.timers) timer.cancel();
+  }
+
+  /** What it does by itself, asked by nobody. */
+  private stopOwnWork(): void {
+    this.volumes.stop();
+    this.history.stop();
+    this.users.stop();
   }
 
   private fatal(error: Error): void {

@@ -4,7 +4,7 @@
  */
 import type { ClusterEvent } from '../protocol/admin-calls.js';
 import type { InodeId } from '../protocol/entities.js';
-import type { Environment, Timer } from '../protocol/environment.js';
+import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import type { ClientCaller } from './ports.js';
 import type { State } from './state.js';
 import { bytesInWords, countOf } from './words.js';
@@ -43,7 +43,7 @@ export class EventLog {
       // Names come from people and disks: no control character reaches a terminal or a log line.
       text: printable(event.text).slice(0, MAX_TEXT_LENGTH),
       sequence: this.next++,
-      atMs: Number(this.environment.wallNs() / 1_000_000n),
+      atMs: wallMs(this.environment),
     };
     this.ring.push(noted);
     if (this.ring.length > RING_EVENTS + 1_000) this.ring.splice(0, this.ring.length - RING_EVENTS);

@@ -1,10 +1,12 @@
 /** What people do with the past of a volume, by call: snapshots, trash, copies of trees. Done by the history keeper, recorded as events here. */
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME, type VolumeId } from '../protocol/entities.js';
+import { wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { TRASH_NAME } from '../protocol/hidden.js';
 import type { historyCalls, TrashEntry } from '../protocol/history-calls.js';
 import { type HistoryKeeper, historySettings } from './history-keeper.js';
+import { cleanPath, isAtOrBelow } from './names.js';
 import type { ClientCaller, ClusterContext } from './ports.js';
 import type { TrashedFile } from './trash.js';
 import { trashName } from './tree-view.js';
@@ -13,8 +15,6 @@ import { bytesInWords, countOf } from './words.js';
 type Calls = typeof historyCalls;
 type Request<M extends keyof Calls> = RequestOf<Calls, M>;
 type Reply<M extends keyof Calls> = ReplyOf<Calls, M>;
-
-const cleanPath = (path: string): string => `/${path.split('/').filter(Boolean).join('/')}`;
 
 export class HistoryActions {
   constructor(
@@ -72,9 +72,8 @@ export class HistoryActions {
   }
 
   trash({ volume }: ClientCaller, { path, limit }: Request<'trash'>): Reply<'trash'> {
-    const clean = cleanPath(path);
-    const prefix = clean === '/' ? '/' : `${clean}/`;
-    const found = this.keeper.trash.all(volume).filter((file) => file.path === clean || file.path.startsWith(prefix));
+    const isMeant = isAtOrBelow(cleanPath(path));
+    const found = this.keeper.trash.all(volume).filter((file) => isMeant(file.path));
     const files = found.reverse().slice(0, limit).map(shown);
     return {
       files,
@@ -123,12 +122,9 @@ export class HistoryActions {
     return one ? [one] : trash.below(volume, path);
   }
   async emptyTrash(caller: ClientCaller, { path, olderThanMs }: Request<'emptyTrash'>): Promise<Reply<'emptyTrash'>> {
-    const clean = cleanPath(path);
-    const prefix = clean === '/' ? '/' : `${clean}/`;
-    const beforeMs = Number(this.context.environment.wallNs() / 1_000_000n) - olderThanMs;
-    const due = this.keeper.trash
-      .all(caller.volume)
-      .filter((file) => file.atMs <= beforeMs && (file.path === clean || file.path.startsWith(prefix)));
+    const isMeant = isAtOrBelow(cleanPath(path));
+    const beforeMs = wallMs(this.context.environment) - olderThanMs;
+    const due = this.keeper.trash.all(caller.volume).filter((file) => file.atMs <= beforeMs && isMeant(file.path));
     await this.keeper.empty(
       caller.volume,
       due.map((file) => file.inode),

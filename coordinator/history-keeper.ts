@@ -7,8 +7,9 @@ import type { Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { inSnapshot, isLiveInode, SNAPSHOTS_NAME } from '../protocol/hidden.js';
 import type { HistorySettings, SnapshotChange } from '../protocol/history-calls.js';
+import { BackgroundSteps } from './background-steps.js';
 import type { ChangeContext } from './file-tree.js';
-import { checkName, isDotName } from './names.js';
+import { checkName, cleanPath, isDotName } from './names.js';
 import type { ClientCaller } from './ports.js';
 import { entryKey, type InodeRow, type SnapshotRow, type VolumeRow } from './rows.js';
 import { type SnapshotPorts, Snapshots } from './snapshots.js';
@@ -43,13 +44,14 @@ export class HistoryKeeper {
   readonly trash: Trash;
   private timer: Timer | undefined;
   private isStopped = false;
-  private removing: Promise<void> | undefined;
+  private readonly removal: BackgroundSteps;
   private isLooking = false;
   private pressedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly ports: HistoryPorts) {
     this.snapshots = new Snapshots(ports);
     this.trash = new Trash(ports.tree, ports.wallMs);
+    this.removal = new BackgroundSteps(ports.pause, () => this.removeSome());
   }
 
   /** For reading: live trees, snapshots and hidden directories alike. */
@@ -65,7 +67,7 @@ export class HistoryKeeper {
         for (const [inode, row] of building) tx.put('treeTasks', inode, { ...row, kind: 'removing' });
       });
     this.snapshots.start();
-    this.removeSoon();
+    this.removal.begin();
     const tick = (): void => {
       this.timer = this.ports.environment.setTimer(LOOK_MS, () => {
         if (this.isStopped) return;
@@ -78,11 +80,12 @@ export class HistoryKeeper {
   stop(): void {
     this.isStopped = true;
     this.timer?.cancel();
+    this.removal.stop();
     this.snapshots.stop();
   }
   /** Resolves when nothing is being removed in the background any more. */
   async settled(): Promise<void> {
-    while (this.removing) await this.removing;
+    await this.removal.settled();
     await this.snapshots.settled();
   }
 
@@ -183,22 +186,13 @@ export class HistoryKeeper {
     return await this.ports.change(caller, (context) => this.trash.restore(context, inode, target));
   }
 
-  private removeSoon(): void {
-    if (this.isStopped) return;
-    this.removing ??= this.removeAll().finally(() => {
-      this.removing = undefined;
-    });
-  }
-  private async removeAll(): Promise<void> {
+  private async removeSome(): Promise<boolean> {
     const { tree } = this.ports;
-    for (;;) {
-      await this.ports.pause();
-      if (this.isStopped) return;
-      const next = [...tree.state.table('treeTasks').all()].find(([, row]) => row.kind === 'removing');
-      if (!next) return;
-      const [holder, { volume }] = next;
-      await this.ports.change(ownCaller(volume), (context) => removeStep(tree, context, holder));
-    }
+    const next = [...tree.state.table('treeTasks').all()].find(([, row]) => row.kind === 'removing');
+    if (!next) return false;
+    const [holder, { volume }] = next;
+    await this.ports.change(ownCaller(volume), (context) => removeStep(tree, context, holder));
+    return true;
   }
 
   // ---- copies ----
@@ -215,7 +209,7 @@ export class HistoryKeeper {
       if (tree.view.lookup(parent, name) !== undefined) throw new HoldfastError('EEXIST', `${to} is there already`);
     };
     free();
-    return await this.withCut(caller, source, async (frozen) => {
+    const copyOf = async (frozen: InodeId): Promise<number> => {
       const { holder, copy } = await this.build(caller, [{ source: frozen, name }]);
       await this.finish(caller, [holder], (context) => {
         free();
@@ -229,7 +223,10 @@ export class HistoryKeeper {
         });
       });
       return copy.count;
-    });
+    };
+    // What is in a snapshot does not change; a live tree is copied from a cut of this moment.
+    if (!isLiveInode(source)) return await copyOf(source);
+    return await this.withCut(caller, (cut) => copyOf(inSnapshot(cut.number, source)));
   }
 
   /** Directory and name a path leads to, whether it is there or not. @throws {HoldfastError} EROFS, ENOENT, EEXIST */
@@ -244,12 +241,11 @@ export class HistoryKeeper {
     return { parent, name };
   }
 
-  /** Runs with a tree that does not change: one of a snapshot as it is, a live one as a cut of this moment. */
-  private async withCut<T>(caller: ClientCaller, inode: InodeId, run: (frozen: InodeId) => Promise<T>): Promise<T> {
-    if (!isLiveInode(inode)) return await run(inode);
+  /** Runs with a cut of the volume as it is now, which nobody else sees and which is gone afterwards. */
+  private async withCut<T>(caller: ClientCaller, run: (cut: SnapshotRow) => Promise<T>): Promise<T> {
     const cut = await this.snapshots.create(caller, 'internal');
     try {
-      return await run(inSnapshot(cut.number, inode));
+      return await run(cut);
     } finally {
       await this.snapshots.delete(caller, cut);
     }
@@ -262,7 +258,7 @@ export class HistoryKeeper {
   ): Promise<{ holder: InodeId; copy: TreeCopy }> {
     const { ports } = this;
     if (ports.isFull()) throw new HoldfastError('ENOSPC', 'the disk of the coordinator is full: free some space there');
-    const holder = await ports.change(caller, (context) => makeHolder(ports.tree, context, 'building'));
+    const holder = await ports.change(caller, (context) => makeHolder(ports.tree, context));
     const copy = new TreeCopy(ports, caller);
     try {
       for (const { source, name } of parts) await copy.copy(source, holder, name);
@@ -284,7 +280,7 @@ export class HistoryKeeper {
     const { state } = this.ports.tree;
     const task = state.get('treeTasks', holder);
     if (task) state.transact((tx) => tx.put('treeTasks', holder, { ...task, kind: 'removing' }));
-    this.removeSoon();
+    this.removal.begin();
   }
 
   /** Moves an entry between directories, without a look at times and links of either. */
@@ -310,7 +306,7 @@ export class HistoryKeeper {
   async restore(caller: ClientCaller, name: string, path: string): Promise<{ inodes: number; before: string }> {
     const { tree } = this.ports;
     const snapshot = this.snapshots.find(caller.volume, name);
-    const clean = `/${path.split('/').filter(Boolean).join('/')}`;
+    const clean = cleanPath(path);
     const source = tree.resolve(caller.volume, `/${SNAPSHOTS_NAME}/${snapshot.name}${clean}`);
     const place = clean === '/' ? undefined : this.place(caller, clean);
     const parts = place
@@ -318,7 +314,7 @@ export class HistoryKeeper {
       : tree.view.sorted(source).map((child) => ({ source: tree.view.lookup(source, child) as InodeId, name: child }));
     const before = await this.snapshots.create(caller, 'restore');
     const { holder, copy } = await this.build(caller, parts);
-    const old = await this.ports.change(caller, (context) => makeHolder(tree, context, 'building'));
+    const old = await this.ports.change(caller, (context) => makeHolder(tree, context));
     await this.finish(caller, [holder, old], (context) => {
       const parent = place?.parent ?? tree.resolve(caller.volume, '/');
       const target = tree.directory(caller, parent);
@@ -350,7 +346,7 @@ export class HistoryKeeper {
   ): Promise<{ changes: SnapshotChange[]; isCut: boolean }> {
     const { tree, pause } = this.ports;
     const { volume } = caller;
-    const clean = `/${path.split('/').filter(Boolean).join('/')}`;
+    const clean = cleanPath(path);
     const { root } = tree.state.get('volumes', volume) ?? { root: 0 };
     const at = (row: SnapshotRow): InodeId | undefined => {
       let inode: InodeId | undefined = inSnapshot(row.number, root);
@@ -364,11 +360,6 @@ export class HistoryKeeper {
       return await differences(tree.view, old, now, clean, pause, limit);
     };
     if (other !== undefined) return await compare(this.snapshots.find(volume, other));
-    const cut = await this.snapshots.create(caller, 'internal');
-    try {
-      return await compare(cut);
-    } finally {
-      await this.snapshots.delete(caller, cut);
-    }
+    return await this.withCut(caller, compare);
   }
 }

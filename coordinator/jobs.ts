@@ -1,6 +1,6 @@
 /** Long work that people can watch, pause and cancel: what it is about, how far it is, how fast, how long still. Nothing here does the work. */
 import type { JobStatus } from '../protocol/admin-calls.js';
-import type { Environment } from '../protocol/environment.js';
+import { type Environment, wallMs } from '../protocol/environment.js';
 
 const RATE_WINDOW_MS = 10_000;
 const KEPT_ENDED_JOBS = 100;
@@ -47,7 +47,7 @@ export class Job {
     readonly subject: string,
     private readonly environment: Environment,
   ) {
-    this.startedAtMs = Number(environment.wallNs() / 1_000_000n);
+    this.startedAtMs = wallMs(environment);
     this.sample();
   }
 
@@ -73,7 +73,7 @@ export class Job {
   end(state: 'done' | 'failed' | 'cancelled'): void {
     if (this.isEnded) return;
     this.state = state;
-    this.endedAtMs = Number(this.environment.wallNs() / 1_000_000n);
+    this.endedAtMs = wallMs(this.environment);
   }
   get rates(): { bytesPerS: number; chunksPerS: number } {
     if (this.state !== 'running') return { bytesPerS: 0, chunksPerS: 0 };

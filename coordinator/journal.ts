@@ -78,9 +78,6 @@ export class Journal {
   get position(): JournalPosition {
     return { sequence: this.writtenSequence, crc: this.crc };
   }
-  get stableSequence(): number {
-    return this.syncedSequence;
-  }
   get isFull(): boolean {
     return this.storage.isFull;
   }

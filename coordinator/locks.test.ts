@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { withRange } from '../protocol/lock-ranges.js';
 import { CoordinatorRig, type RigClient } from '../test/coordinator-rig.js';
 import { FakeEnvironment, settle } from '../test/fake-environment.js';
-import { withRange } from './locks.js';
 import type { LockRow } from './rows.js';
 
 const posix = (inode: number, kind: 'read' | 'write' | 'unlock', start: number, length: number, owner = '1') =>

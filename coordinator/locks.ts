@@ -21,8 +21,6 @@ const MAX_RANGES_PER_OWNER = 10_000;
 const conflicts = (range: Range, kind: 'read' | 'write', start: number, end: number): boolean =>
   range.start < end && start < range.end && (range.kind === 'write' || kind === 'write');
 
-export { withRange };
-
 export class Locks {
   /** Keys of all locks of a client, so that its end needs no search. */
   private readonly byClient = new Map<ClientId, Set<string>>();

@@ -4,7 +4,7 @@
  */
 import type { Connection, RequestOf } from '../protocol/call.js';
 import type { NodeContact, NodeId, VolumeId } from '../protocol/entities.js';
-import type { Environment, Timer } from '../protocol/environment.js';
+import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.js';
 import type { NodeCalls, Registered } from '../protocol/node-calls.js';
@@ -170,7 +170,7 @@ export class Membership {
       isRemoved: false,
       ...(door.kind === 'join' ? { tokenSha256: args.ownTokenSha256 as string } : {}),
       ...(door.kind !== 'join' && before?.row.tokenSha256 !== undefined ? { tokenSha256: before.row.tokenSha256 } : {}),
-      firstSeenMs: before?.row.firstSeenMs ?? Number(environment.wallNs() / 1_000_000n),
+      firstSeenMs: before?.row.firstSeenMs ?? wallMs(environment),
       memory: { ...before?.row.memory, isDown: false },
     };
     if (!before || JSON.stringify(before.row) !== JSON.stringify(row)) {

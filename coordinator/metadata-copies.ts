@@ -10,7 +10,7 @@
 import { PassThrough } from 'node:stream';
 import type { ClusterStatus } from '../protocol/admin-calls.js';
 import type { NodeContact, NodeId } from '../protocol/entities.js';
-import type { Environment, Timer } from '../protocol/environment.js';
+import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import { isCode } from '../protocol/errors.js';
 import type { JournalCopies } from './journal.js';
 import type { MetadataPeer } from './metadata-peer.js';
@@ -183,7 +183,7 @@ class CopyStream {
     this.file = file;
     try {
       const name = snapshotName(epoch, sequence);
-      const content = await snapshotContent(rows, { cluster, epoch, sequence, atMs: Number(environment.wallNs() / 1_000_000n) });
+      const content = await snapshotContent(rows, { cluster, epoch, sequence, atMs: wallMs(environment) });
       this.snapshotBytes = content.length;
       await this.peer.put(name, epoch, content);
       await this.peer.remove(file.name, epoch);

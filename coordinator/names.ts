@@ -18,4 +18,13 @@ export function checkName(name: string): void {
   if (!isCleanText(name)) throw new HoldfastError('EILSEQ', 'the name is not valid UTF-8');
 }
 
+/** A path as people write it ("a//b/", "/a/b") in the one form that is compared: "/a/b". */
+export const cleanPath = (path: string): string => `/${path.split('/').filter(Boolean).join('/')}`;
+
+/** Tells whether a clean path is this one or lies below it. @param path clean */
+export function isAtOrBelow(path: string): (one: string) => boolean {
+  const prefix = path === '/' ? '/' : `${path}/`;
+  return (one) => one === path || one.startsWith(prefix);
+}
+
 export const isDotName = (name: string): boolean => name === '.' || name === '..';

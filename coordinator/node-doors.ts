@@ -3,8 +3,9 @@
  * known yet, and until it expires), or the node's own token, which it made itself and whose hash was put beside it when it joined.
  */
 import { timingSafeEqual } from 'node:crypto';
+import type { NewToken } from '../protocol/access-calls.js';
 import type { NodeId } from '../protocol/entities.js';
-import type { Environment } from '../protocol/environment.js';
+import { type Environment, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { nextNumber, type State, type Transaction } from './state.js';
 import { sha256 } from './users.js';
@@ -47,7 +48,7 @@ export class NodeDoors {
   }
 
   /** @returns the secret, which nobody can show again */
-  makeJoinToken(tx: Transaction, expiresInMs: number): { id: string; token: string; expiresAtMs: number } {
+  makeJoinToken(tx: Transaction, expiresInMs: number): NewToken {
     const token = `hf-join-${this.environment.randomBytes(TOKEN_BYTES).toString('base64url')}`;
     const id = `K${nextNumber(tx, LAST_JOIN_TOKEN_SETTING)}`;
     const expiresAtMs = this.nowMs + expiresInMs;
@@ -68,6 +69,6 @@ export class NodeDoors {
     return all.filter((one) => one.expiresAtMs > this.nowMs);
   }
   private get nowMs(): number {
-    return Number(this.environment.wallNs() / 1_000_000n);
+    return wallMs(this.environment);
   }
 }

@@ -216,10 +216,6 @@ export class Recall {
     for (const inode of this.byInode.keys()) if (inode >= from && inode < to) found.push(inode);
     return found;
   }
-  /** Sessions known; for tests and metrics. */
-  get inodeCount(): number {
-    return this.byInode.size;
-  }
   /** Whether a session exists for this client. */
   isKnown(client: ClientId): boolean {
     return this.sessions.get(client) !== undefined;

@@ -1,6 +1,6 @@
 /** Single replicas: what was verified when, what turned out bad, and having a node look at one now. */
 import type { ChunkId, InodeId, NodeId } from '../protocol/entities.js';
-import type { Environment } from '../protocol/environment.js';
+import { type Environment, wallMs } from '../protocol/environment.js';
 import type { EventLog } from './events.js';
 import type { Job, JobBook } from './jobs.js';
 import type { Membership } from './membership.js';
@@ -58,7 +58,7 @@ export class ReplicaCare {
       known = new Map();
       this.verified.set(node, known);
     }
-    const atMs = Number(this.context.environment.wallNs() / 1_000_000n);
+    const atMs = wallMs(this.context.environment);
     for (const chunk of chunks) {
       known.delete(chunk);
       known.set(chunk, atMs);

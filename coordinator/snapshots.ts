@@ -3,6 +3,7 @@ import type { InodeId, VolumeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { inSnapshot, MAX_LIVE_INODES, MAX_SNAPSHOT_NUMBER, snapshotsDirectory } from '../protocol/hidden.js';
 import type { SnapshotInfo } from '../protocol/history-calls.js';
+import { BackgroundSteps } from './background-steps.js';
 import { type ChangeContext, INODE_COUNTER } from './file-tree.js';
 import type { History } from './history.js';
 import type { ClientCaller } from './ports.js';
@@ -35,12 +36,12 @@ const timeInName = (atMs: number): string => new Date(atMs).toISOString().replac
 export class Snapshots {
   private readonly state: State;
   readonly history: History;
-  private deleting: Promise<void> | undefined;
-  private isStopped = false;
+  private readonly deletion: BackgroundSteps;
 
   constructor(private readonly ports: SnapshotPorts) {
     this.state = ports.tree.state;
     this.history = ports.tree.view.history;
+    this.deletion = new BackgroundSteps(ports.pause, () => this.deleteSome());
   }
 
   /** Cuts of a coordinator that died are for nobody; deletions go on. */
@@ -50,10 +51,10 @@ export class Snapshots {
       this.state.transact((tx) => {
         for (const row of left) tx.put('snapshots', row.number, { ...row, isDeleting: true });
       });
-    this.deleteSoon();
+    this.deletion.begin();
   }
   stop(): void {
-    this.isStopped = true;
+    this.deletion.stop();
   }
 
   list(volume: VolumeId): SnapshotInfo[] {
@@ -131,28 +132,19 @@ export class Snapshots {
       context.effects.touch(snapshotsDirectory(row.volume), row.name);
       for (const inode of cached) context.effects.touch(inode);
     });
-    this.deleteSoon();
+    this.deletion.begin();
   }
 
   /** Resolves when nothing is being deleted any more. */
-  async settled(): Promise<void> {
-    while (this.deleting) await this.deleting;
+  settled(): Promise<void> {
+    return this.deletion.settled();
   }
 
-  private deleteSoon(): void {
-    if (this.isStopped) return;
-    this.deleting ??= this.deleteAll().finally(() => {
-      this.deleting = undefined;
-    });
-  }
-  private async deleteAll(): Promise<void> {
-    for (;;) {
-      await this.ports.pause();
-      if (this.isStopped) return;
-      // The oldest first: what it kept must find its heir.
-      const [row] = [...this.state.table('snapshots').values()].filter((one) => one.isDeleting).sort((a, b) => a.order - b.order);
-      if (!row) return;
-      this.state.transact((tx) => this.history.dropStep(tx, row, ROWS_PER_STEP));
-    }
+  private deleteSome(): boolean {
+    // The oldest first: what it kept must find its heir.
+    const [row] = [...this.state.table('snapshots').values()].filter((one) => one.isDeleting).sort((a, b) => a.order - b.order);
+    if (!row) return false;
+    this.state.transact((tx) => this.history.dropStep(tx, row, ROWS_PER_STEP));
+    return true;
   }
 }

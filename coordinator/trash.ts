@@ -7,7 +7,7 @@ import type { InodeId, VolumeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { trashDirectory } from '../protocol/hidden.js';
 import type { ChangeContext, FileTree, Place } from './file-tree.js';
-import { checkName } from './names.js';
+import { checkName, isAtOrBelow } from './names.js';
 import { entryKey, type InodeRow, type TrashRow } from './rows.js';
 import { nextNumber, type State } from './state.js';
 import { HIDDEN_CHANGES, trashName } from './tree-view.js';
@@ -170,11 +170,11 @@ export class Trash {
   /** Deleted files to restore for a path: the file deleted last under it, or for each path below it the one deleted last. */
   below(volume: VolumeId, path: string): TrashedFile[] {
     const latest = new Map<string, TrashedFile>();
-    const prefix = path === '/' ? '/' : `${path}/`;
+    const isMeant = isAtOrBelow(path);
     for (const [inode, row] of this.state.table('trash').all()) {
       if (row.volume !== volume) continue;
       const whole = pathIn(row.directoryPath, row.name);
-      if (whole !== path && !whole.startsWith(prefix)) continue;
+      if (!isMeant(whole)) continue;
       const before = latest.get(whole);
       if (!before || before.atMs <= row.atMs) latest.set(whole, this.file(inode, row));
     }

@@ -23,12 +23,12 @@ export interface TreePorts {
 }
 
 /** A directory without name that others can be built in, or put into to be removed. */
-export function makeHolder(tree: FileTree, context: ChangeContext, kind: 'building' | 'removing'): InodeId {
+export function makeHolder(tree: FileTree, context: ChangeContext): InodeId {
   const { tx, caller } = context;
   const inode = tree.nextInode(tx);
   const root = tree.row(caller, tree.resolve(caller.volume, '/'));
   tx.put('inodes', inode, { ...root, inode, mode: 0o700, nlink: 2, parent: 0, name: '', change: 1, dataVersion: 1 });
-  tx.put('treeTasks', inode, { volume: caller.volume, kind });
+  tx.put('treeTasks', inode, { volume: caller.volume, kind: 'building' });
   return inode;
 }
 

@@ -7,9 +7,10 @@
  * is gone at once; what a node was told by a permit is taken back by the permit's tags (permits.ts).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
+import type { NewToken } from '../protocol/access-calls.js';
 import type { Connection } from '../protocol/call.js';
 import { ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
-import type { Environment, Timer } from '../protocol/environment.js';
+import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import type { NewEvent } from './events.js';
 import type { Access, AuthenticatedUser, ClientCaller } from './ports.js';
@@ -32,13 +33,6 @@ export const sha256 = (text: string): string => createHash('sha256').update(text
 export const tokenTag = (token: string): string => `token-${token}`;
 export const grantTag = (grant: number): string => `grant-${grant}`;
 
-export interface MadeToken {
-  /** "T7": how it is called from now on. */
-  readonly id: string;
-  /** The secret. Nobody can show it again. */
-  readonly token: string;
-  readonly expiresAtMs: number | null;
-}
 /** Who is connected, and by what. */
 interface Attached {
   readonly user: string;
@@ -193,7 +187,7 @@ export class Users {
   // ---- tokens ----
 
   /** @param expiresInMs null = it does not expire */
-  makeToken(tx: Transaction, user: string, label: string, expiresInMs: number | null): MadeToken {
+  makeToken(tx: Transaction, user: string, label: string, expiresInMs: number | null): NewToken {
     const row = this.get(user);
     const token = `hf-${this.parts.environment.randomBytes(TOKEN_BYTES).toString('base64url')}`;
     const id = `T${nextNumber(tx, LAST_TOKEN_SETTING)}`;
@@ -245,15 +239,6 @@ export class Users {
       tx.put('users', user, { ...row, access, home: row.home === volume ? null : row.home });
     }
   }
-  /** Everybody with rights in a volume, by name. */
-  withAccess(volume: VolumeId): { user: string; access: Access }[] {
-    const found: { user: string; access: Access }[] = [];
-    for (const [user, row] of this.parts.state.table('users').all()) {
-      const granted = row.access[volume];
-      if (granted) found.push({ user, access: granted.access });
-    }
-    return found.sort((a, b) => (a.user < b.user ? -1 : 1));
-  }
 
   private index(user: string, before: UserRow | undefined, after: UserRow | undefined): void {
     for (const one of before?.tokens ?? []) this.byHash.delete(one.sha256);
@@ -263,7 +248,7 @@ export class Users {
     return expiresAtMs !== null && expiresAtMs <= this.nowMs;
   }
   private get nowMs(): number {
-    return Number(this.parts.environment.wallNs() / 1_000_000n);
+    return wallMs(this.parts.environment);
   }
 
   /** Sessions first, so that nothing of a connection that closes is taken for one that may come back. */

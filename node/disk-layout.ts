@@ -9,7 +9,7 @@
  */
 import { isChunkId } from '../protocol/chunk.js';
 import type { ChunkId } from '../protocol/entities.js';
-import { type DiskFiles, errnoOf } from './disk-files.js';
+import type { DiskFiles } from './disk-files.js';
 
 const PREFIXES = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
 const SET_ASIDE_REASONS = ['unknown', 'corrupt', 'missing', 'io-error'];
@@ -48,15 +48,5 @@ export async function listChunkFiles(
       if (isChunkId(name) && name.startsWith(prefix)) found(name);
       else stranger(`${data}/chunks/${prefix}/${name}`);
     }
-  }
-}
-
-/** True when the directory holds chunks or an identity: it belongs to somebody. */
-export async function isUsed(files: DiskFiles, data: string): Promise<boolean> {
-  try {
-    return (await files.readdir(data)).length > 0;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false;
-    throw error;
   }
 }

@@ -55,6 +55,9 @@ export const sleep = (environment: Environment, delayMs: number): Promise<void> 
     environment.setTimer(delayMs, resolve);
   });
 
+/** Wall clock in milliseconds since 1970. */
+export const wallMs = (environment: Pick<Environment, 'wallNs'>): number => Number(environment.wallNs() / 1_000_000n);
+
 export interface Timestamp {
   readonly s: number;
   readonly ns: number;

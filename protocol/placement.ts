@@ -2,7 +2,6 @@
  * Which nodes should hold a chunk: weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by -w/ln(h) as in Schindelhauer and Schomaker 2005).
  * Pure: the same nodes and id give the same order everywhere, so coordinator and clients agree without talking.
  */
-import { createHash } from 'node:crypto';
 import type { ChunkId, NodeId } from './entities.js';
 
 export interface PlacementNode {
@@ -48,6 +47,3 @@ export function placementOrder(chunk: ChunkId, candidates: readonly PlacementNod
   }
   return order;
 }
-
-/** Stable hash of a text to [0, 2^32), for spreading periodic work. */
-export const spread = (text: string): number => createHash('sha256').update(text).digest().readUInt32BE(0);

@@ -2,7 +2,7 @@
  * Holds the state outside React and decides when to paint: keys at once, data at most every `refreshMs`, the clock once a second. A paint whose
  * lines are the same as before reaches nobody.
  */
-import type { Environment, Timer } from '../protocol/environment.js';
+import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import { paint } from './draw.js';
 import { drawFrame } from './frame.js';
 import type { Effect, Message, State } from './model.js';
@@ -80,7 +80,7 @@ export class Store {
     this.state = update(this.state, {
       kind: 'tick',
       nowMs: environment.monotonicMs(),
-      wallMs: Number(environment.wallNs() / 1_000_000n),
+      wallMs: wallMs(environment),
     }).state;
   }
 

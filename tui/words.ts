@@ -2,7 +2,7 @@
 import type { ClusterEvent, JobStatus } from '../protocol/admin-calls.js';
 import type { Health } from '../protocol/entities.js';
 import { type Row, row, type Span, span } from './draw.js';
-import { age, bytes, moment, momentWidth, plural, rate } from './format.js';
+import { age, bytes, moment, momentWidth, rate } from './format.js';
 import type { State } from './model.js';
 import { escapeControl, padEnd, widthOf, wrapWords } from './text.js';
 import type { Style } from './theme.js';
@@ -88,7 +88,6 @@ export function wrappedEventRows(state: State, events: readonly ClusterEvent[], 
   });
 }
 
-export const isBytesJob = (job: JobStatus): boolean => job.totalBytes > 0;
 /** Share done, by chunks, else by bytes. */
 export const shareOf = (job: JobStatus): number =>
   job.totalChunks > 0
@@ -134,4 +133,3 @@ export function healthRow(state: State): Row {
 
 /** "3.2 GiB free of 10.0 GiB" */
 export const spaceWords = (node: DatedNode): string => `${bytes(node.freeBytes)} free of ${bytes(node.capacityBytes)}`;
-export const chunksWords = (value: number): string => plural(value, 'chunk');
