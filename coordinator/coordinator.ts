@@ -11,6 +11,7 @@ import {
   DEFAULT_DOWN_AFTER_MS,
   DEFAULT_SESSION_TIMEOUT_MS,
   DEFAULT_STOPPED_GRACE_MS,
+  DEFAULT_TRASH_KEEP_MS,
 } from '../protocol/limits.js';
 import { accessKeyOf } from '../protocol/permit.js';
 import { Checkpointer } from './checkpoint.js';
@@ -40,6 +41,7 @@ export interface CoordinatorOptions {
   /** Of the main volume, when the cluster is new. */
   readonly copies: number;
   readonly chunkSizeBytes: number;
+  readonly trashKeepMs: number;
   readonly sessionTimeoutMs: number;
   readonly downAfterMs: number;
   readonly stoppedGraceMs: number;
@@ -53,6 +55,7 @@ export interface CoordinatorOptions {
 export const defaultCoordinatorOptions: CoordinatorOptions = {
   copies: 2,
   chunkSizeBytes: DEFAULT_CHUNK_SIZE_BYTES,
+  trashKeepMs: DEFAULT_TRASH_KEEP_MS,
   sessionTimeoutMs: DEFAULT_SESSION_TIMEOUT_MS,
   downAfterMs: DEFAULT_DOWN_AFTER_MS,
   stoppedGraceMs: DEFAULT_STOPPED_GRACE_MS,
@@ -287,7 +290,7 @@ export class Coordinator {
       quotaBytes: null,
       quotaFiles: null,
       encryption: null,
-      trashKeepMs: 0,
+      trashKeepMs: this.options.trashKeepMs,
     });
   }
 

@@ -21,6 +21,8 @@ import { bytesInWords, countOf } from './words.js';
 
 const LOOK_MS = 1000;
 const TRASH_FILES_PER_STEP = 200;
+/** One look at a volume takes so many steps; what is due beyond that waits for the next one. */
+const MAX_TRASH_STEPS = 20;
 /** Trash goes early when less of the nodes' space than this is free, and as much as brings it back there. */
 const FREE_SHARE = 0.05;
 /** What was dropped takes the collector some seconds to free; only then is it known whether more has to go. */
@@ -36,6 +38,8 @@ export function historySettings(row: VolumeRow | undefined): HistorySettings {
   return { trashKeepMs: row?.trashKeepMs ?? 0, snapshotEveryMs: row?.snapshots?.everyMs ?? 0, snapshotKeep: row?.snapshots?.keep ?? 0 };
 }
 
+const beyond = (used: number, quota: number | null): number => (quota === null ? 0 : Math.max(0, used - quota));
+
 /** Who acts when nobody asked. */
 export const ownCaller = (volume: VolumeId, user = 'holdfast'): ClientCaller => ({ client: 'coordinator', user, volume, access: 'admin' });
 
@@ -50,7 +54,7 @@ export class HistoryKeeper {
 
   constructor(private readonly ports: HistoryPorts) {
     this.snapshots = new Snapshots(ports);
-    this.trash = new Trash(ports.tree, ports.wallMs);
+    this.trash = new Trash(ports.tree, ports.wallMs, () => ports.environment.monotonicMs());
     this.removal = new BackgroundSteps(ports.pause, () => this.removeSome());
   }
 
@@ -95,10 +99,12 @@ export class HistoryKeeper {
     if (this.isLooking) return;
     this.isLooking = true;
     try {
+      this.trash.look();
       for (const volume of [...this.ports.tree.state.table('volumes').values()]) {
         await this.takeDue(volume);
         await this.emptyDue(volume.volume);
       }
+      await this.emptyOverUserQuotas();
       this.dropOfNoVolume();
     } catch (error) {
       this.ports.environment.log('warn', 'snapshots or trash could not be looked after', { error: String(error) });
@@ -147,24 +153,47 @@ export class HistoryKeeper {
     const { totalBytes, freeBytes } = this.ports.space(volume);
     const lacking = Math.ceil(totalBytes * FREE_SHARE) - freeBytes;
     const isPressed = totalBytes > 0 && lacking > 0 && nowMs - this.pressedAtMs >= AFTER_PRESSURE_MS;
-    const overQuota = this.overQuota(volume);
-    const wanted = { bytes: Math.max(isPressed ? lacking : 0, overQuota.bytes), files: overQuota.files };
-    const due = this.trash.due(volume, wanted, TRASH_FILES_PER_STEP);
-    if (due.length === 0) return;
-    await this.purge(volume, due);
-    if (!isPressed) return;
+    const room = isPressed ? lacking : 0;
+    let dropped = 0;
+    for (let step = 0; step < MAX_TRASH_STEPS; step++) {
+      const now = this.trash.totalsOf(volume);
+      const over = this.overQuota(volume);
+      const wanted = { bytes: Math.max(room - (bytes - now.bytes), over.bytes), files: over.files };
+      const due = this.trash.due(volume, wanted, TRASH_FILES_PER_STEP);
+      if (due.length === 0) break;
+      await this.purge(volume, due);
+      dropped += due.length;
+      await this.ports.pause();
+    }
+    if (!isPressed || dropped === 0) return;
     this.pressedAtMs = nowMs;
     const freed = bytesInWords(bytes - this.trash.totalsOf(volume).bytes);
-    this.ports.note('trash.pressed', `the nodes are nearly full: ${countOf(due.length, 'deleted file')} (${freed}) left the trash early`);
+    this.ports.note('trash.pressed', `the nodes are nearly full: ${countOf(dropped, 'deleted file')} (${freed}) left the trash early`);
   }
-  /** A quota counts the trash, too; but what is deleted must not keep anybody from writing. */
+  /** What is deleted does not keep anybody from writing (quotas.ts), so both together may be more than a quota for a moment: until here. */
   private overQuota(volume: VolumeId): { bytes: number; files: number } {
     const { state } = this.ports.tree;
     const { quotaBytes = null, quotaFiles = null } = state.get('volumes', volume) ?? {};
     const { chargedBytes, chargedFiles } = state.index.ofVolume(volume);
-    const over = (charged: number, quota: number | null): number =>
-      quota === null ? 0 : Math.max(0, Math.ceil(charged - quota * (1 - FREE_SHARE)));
-    return { bytes: over(chargedBytes, quotaBytes), files: over(chargedFiles, quotaFiles) };
+    return { bytes: beyond(chargedBytes, quotaBytes), files: beyond(chargedFiles, quotaFiles) };
+  }
+  private async emptyOverUserQuotas(): Promise<void> {
+    const { quotas, state } = this.ports.tree;
+    for (const { id, quotaBytes, quotaFiles } of quotas.limitedUsers()) {
+      for (let step = 0; step < MAX_TRASH_STEPS; step++) {
+        const used = state.index.ofUser(id);
+        const over = { bytes: beyond(used.bytes, quotaBytes), files: beyond(used.files, quotaFiles) };
+        if (over.bytes + over.files === 0) break;
+        const due = this.trash.dueOfUser(id, over, TRASH_FILES_PER_STEP);
+        if (due.length === 0) break;
+        for (const volume of new Set(due.map((one) => one.volume)))
+          await this.purge(
+            volume,
+            due.filter((one) => one.volume === volume).map(({ inode }) => inode),
+          );
+        await this.ports.pause();
+      }
+    }
   }
   private async purge(volume: VolumeId, inodes: readonly InodeId[]): Promise<void> {
     await this.ports.change(ownCaller(volume), (context) => {

@@ -22,6 +22,7 @@ interface Flags extends TlsFiles {
   readonly copies: number;
   readonly chunkSize: number;
   readonly metadataCopies: number;
+  readonly trashKeep: number;
   readonly downAfter: number;
   readonly stoppedGrace: number;
   readonly deletionGrace: number;
@@ -101,7 +102,7 @@ export async function runCoordinator(argv: readonly string[]): Promise<number> {
 
 function command(): Command {
   const option = (flags: string, description: string, name: string): Option => new Option(flags, description).env(`HOLDFAST_${name}`);
-  const { copies, chunkSizeBytes, downAfterMs, stoppedGraceMs, deletionGraceMs, unknownGraceMs, sessionTimeoutMs } =
+  const { copies, chunkSizeBytes, trashKeepMs, downAfterMs, stoppedGraceMs, deletionGraceMs, unknownGraceMs, sessionTimeoutMs } =
     defaultCoordinatorOptions;
   return new Command('holdfast coordinator')
     .description('Runs the coordinator: keeps the metadata and decides. Exactly one per cluster.')
@@ -117,6 +118,11 @@ function command(): Command {
       option('--chunk-size <bytes>', 'chunk size in a new cluster, e.g. 1M', 'CHUNK_SIZE')
         .default(chunkSizeBytes)
         .argParser(bytes(MIN_CHUNK_SIZE_BYTES, MAX_CHUNK_SIZE_BYTES)),
+    )
+    .addOption(
+      option('--trash-keep <ms>', 'how long deleted files are kept in the volumes of a new cluster; 0 = not at all', 'TRASH_KEEP')
+        .default(trashKeepMs)
+        .argParser(integer(0, 3_155_760_000_000)),
     )
     .addOption(
       option('--metadata-copies <n>', 'nodes that keep a copy of the metadata', 'METADATA_COPIES').default(2).argParser(integer(0, 8)),
@@ -171,6 +177,7 @@ async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise
     coordinator: {
       copies: flags.copies,
       chunkSizeBytes: flags.chunkSize,
+      trashKeepMs: flags.trashKeep,
       downAfterMs: flags.downAfter,
       stoppedGraceMs: flags.stoppedGrace,
       deletionGraceMs: flags.deletionGrace,

@@ -146,6 +146,8 @@ export interface TrashRow {
   readonly directoryMode: number;
   readonly directoryUid: number;
   readonly directoryGid: number;
+  /** It had not been there for long: see MAX_SHORT_LIFE_MS. */
+  readonly isShortLived?: true;
 }
 
 /** A tree that is being built (clone, restore) or taken apart in steps below a directory without name; key = that directory's inode. */

@@ -1,19 +1,28 @@
 /**
  * Deleted files that can be restored. A file that loses its last name becomes an orphan like any other: programs that have it open notice nothing,
  * its directory can be removed. But while it has a row in `trash` it is not taken apart when the last holder lets go. Its bytes count as space used
- * (for quotas too) until its time is over, the trash is emptied, or room runs out: then the oldest goes first.
+ * until its time is over, the trash is emptied, or room runs out, on the nodes or below a quota: then the oldest goes first. It never keeps anybody
+ * from writing: quotas look away from what would leave the trash for it (quotas.ts).
+ *
+ * Programs make and delete files of their own all day: journals, locks, swap files, what compilers pass on, the state they save by rename every
+ * few seconds. They cannot be told from others by name, but they do not live long; so what did not is kept for minutes only.
  */
 import type { InodeId, VolumeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { trashDirectory } from '../protocol/hidden.js';
 import type { ChangeContext, FileTree, Place } from './file-tree.js';
+import { InodeAges } from './inode-ages.js';
 import { checkName, isAtOrBelow } from './names.js';
 import { entryKey, type InodeRow, type TrashRow } from './rows.js';
 import { nextNumber, type State } from './state.js';
+import { TrashOrder } from './trash-order.js';
 import { HIDDEN_CHANGES, trashName } from './tree-view.js';
 
 /** More files than this of one volume are not kept: rows live in memory. The oldest go. */
 export const MAX_TRASHED_FILES = 200_000;
+/** A file that was there for less than this, and how long it is kept at most. */
+export const MAX_SHORT_LIFE_MS = 60_000;
+export const SHORT_LIVED_KEEP_MS = 600_000;
 
 export interface TrashedFile extends TrashRow {
   readonly inode: InodeId;
@@ -26,38 +35,59 @@ interface Totals {
   files: number;
   bytes: number;
 }
+const NOTHING: Readonly<Totals> = { files: 0, bytes: 0 };
+interface Counted {
+  readonly volume: VolumeId;
+  readonly creator: number | undefined;
+  readonly bytes: number;
+  /** Nobody has it open: it is gone as soon as it leaves the trash. */
+  readonly isFree: boolean;
+}
 
 export const pathIn = (directory: string, name: string): string => (directory === '/' ? `/${name}` : `${directory}/${name}`);
 
 export class Trash {
-  private readonly counted = new Map<InodeId, { volume: VolumeId; bytes: number }>();
+  private readonly counted = new Map<InodeId, Counted>();
   private readonly totals = new Map<VolumeId, Totals>();
-  /** Nothing in the trash of the volume is older; so that usually nobody has to look. */
-  private readonly oldestMs = new Map<VolumeId, number>();
+  /** What would be free at once: by volume, and by the number of the user who made it. */
+  private readonly free = new Map<VolumeId, Totals>();
+  private readonly freeOfUser = new Map<number, Totals>();
+  private readonly orders = new Map<VolumeId, TrashOrder>();
+  private readonly ages: InodeAges;
   private readonly state: State;
 
   constructor(
     private readonly tree: FileTree,
     private readonly wallMs: () => number,
+    monotonicMs: () => number,
   ) {
     const { state } = tree;
     this.state = state;
-    for (const [inode, row] of state.table('trash').all()) this.count(inode, row);
+    this.ages = new InodeAges(state, monotonicMs, MAX_SHORT_LIFE_MS);
+    const rows = [...state.table('trash').all()].sort(([, a], [, b]) => a.atMs - b.atMs);
+    for (const [inode, row] of rows) this.count(inode, row);
     state.onChange('trash', (inode, _before, after) => this.count(inode, after));
-    state.onChange('inodes', (inode) => {
-      const known = this.counted.get(inode);
-      if (known) this.count(inode, state.get('trash', inode));
-    });
+    const recount = (inode: InodeId): void => {
+      if (this.counted.has(inode)) this.count(inode, state.get('trash', inode));
+    };
+    state.onChange('inodes', recount);
+    state.onChange('orphans', recount);
     tree.keepInTrash = (context, row, place) => this.keep(context, row, place);
+    tree.quotas.trash = { ofVolume: (volume) => this.free.get(volume) ?? NOTHING, ofUser: (user) => this.freeOfUser.get(user) ?? NOTHING };
+  }
+
+  /** Call every second or so: how old inodes are is known by what had been made then. */
+  look(): void {
+    this.ages.look();
   }
 
   totalsOf(volume: VolumeId): Readonly<Totals> {
-    return this.totals.get(volume) ?? { files: 0, bytes: 0 };
+    return this.totals.get(volume) ?? NOTHING;
   }
 
   /** Those that keep something. */
   volumes(): VolumeId[] {
-    return [...this.totals].filter(([, { files }]) => files > 0).map(([volume]) => volume);
+    return [...this.totals.keys()];
   }
 
   /** Oldest first. */
@@ -94,6 +124,7 @@ export class Trash {
       directoryMode: directory.mode,
       directoryUid: directory.uid,
       directoryGid: directory.gid,
+      ...(this.ages.isYoung(row.inode) ? { isShortLived: true } : {}),
     };
     context.tx.put('trash', row.inode, kept);
     this.touch(context, row.inode, kept);
@@ -185,24 +216,42 @@ export class Trash {
    * What has to go now, oldest first: what is older than it may be, what is too much, and what makes as much room as is wanted.
    * @returns at most `limit` files
    */
-  due(volume: VolumeId, wanted: { readonly bytes: number; readonly files: number }, limit: number): InodeId[] {
+  due(volume: VolumeId, wanted: Readonly<Totals>, limit: number): InodeId[] {
+    const order = this.orders.get(volume);
     const { files } = this.totalsOf(volume);
-    if (files === 0) return [];
+    if (files === 0 || !order) return [];
     const keepMs = this.state.get('volumes', volume)?.trashKeepMs ?? 0;
     const nowMs = this.wallMs();
     const found: InodeId[] = [];
     let surplus = Math.max(files - MAX_TRASHED_FILES, wanted.files);
     let left = wanted.bytes;
-    // Looking at all of it takes a moment, so it is done for several at once.
-    const slackMs = Math.min(60_000, keepMs / 100);
-    if (surplus <= 0 && left <= 0 && keepMs > 0 && nowMs - (this.oldestMs.get(volume) ?? 0) < keepMs + slackMs) return [];
-    for (const { inode, atMs } of this.all(volume)) {
-      const isOver = keepMs === 0 || nowMs - atMs >= keepMs;
-      this.oldestMs.set(volume, atMs);
-      if ((!isOver && surplus <= 0 && left <= 0) || found.length === limit) break;
-      found.push(inode);
+    const oldest = order.oldest((inode, atMs) => this.state.get('trash', inode)?.atMs === atMs);
+    const isOver = (atMs: number, isShortLived: boolean): boolean =>
+      nowMs - atMs >= (isShortLived ? Math.min(keepMs, SHORT_LIVED_KEEP_MS) : keepMs);
+    while (found.length < limit) {
+      const next = oldest.next(isOver, surplus > 0 || left > 0);
+      if (next === undefined) break;
+      found.push(next);
       surplus--;
-      left -= this.counted.get(inode)?.bytes ?? 0;
+      left -= this.counted.get(next)?.bytes ?? 0;
+    }
+    return found;
+  }
+
+  /** What has to go, oldest first, so that a user's files take so much less, in whatever volume they are. */
+  dueOfUser(user: number, wanted: Readonly<Totals>, limit: number): { volume: VolumeId; inode: InodeId }[] {
+    if ((this.freeOfUser.get(user)?.files ?? 0) === 0) return [];
+    const all: { inode: InodeId; volume: VolumeId; atMs: number; bytes: number }[] = [];
+    for (const [inode, { creator, bytes, isFree, volume }] of this.counted)
+      if (creator === user && isFree) all.push({ inode, volume, bytes, atMs: this.state.get('trash', inode)?.atMs ?? 0 });
+    all.sort((a, b) => a.atMs - b.atMs || a.inode - b.inode);
+    let { files, bytes } = wanted;
+    const found: { volume: VolumeId; inode: InodeId }[] = [];
+    for (const one of all) {
+      if ((files <= 0 && bytes <= 0) || found.length === limit) break;
+      found.push({ volume: one.volume, inode: one.inode });
+      files--;
+      bytes -= one.bytes;
     }
     return found;
   }
@@ -210,18 +259,30 @@ export class Trash {
   private count(inode: InodeId, row: TrashRow | undefined): void {
     const before = this.counted.get(inode);
     if (before) {
-      const totals = this.totals.get(before.volume) as Totals;
-      totals.files--;
-      totals.bytes -= before.bytes;
+      this.add(before, -1);
       this.counted.delete(inode);
     }
     if (!row) return;
-    const counted = { volume: row.volume, bytes: this.state.get('inodes', inode)?.allocatedBytes ?? 0 };
-    const totals = this.totals.get(row.volume) ?? { files: 0, bytes: 0 };
-    totals.files++;
-    totals.bytes += counted.bytes;
-    this.oldestMs.set(row.volume, totals.files === 1 ? row.atMs : Math.min(row.atMs, this.oldestMs.get(row.volume) ?? row.atMs));
-    this.totals.set(row.volume, totals);
+    const file = this.state.get('inodes', inode);
+    const isFree = (this.state.get('orphans', inode)?.holders.length ?? 0) === 0;
+    const counted: Counted = { volume: row.volume, creator: file?.creator, bytes: file?.allocatedBytes ?? 0, isFree };
+    this.add(counted, 1);
     this.counted.set(inode, counted);
+    if (before) return;
+    const order = this.orders.get(row.volume) ?? new TrashOrder();
+    this.orders.set(row.volume, order);
+    order.add(inode, row.atMs, row.isShortLived === true);
+  }
+  private add({ volume, creator, bytes, isFree }: Counted, sign: 1 | -1): void {
+    const put = <K>(totals: Map<K, Totals>, key: K): void => {
+      const { files, bytes: sum } = totals.get(key) ?? NOTHING;
+      const after = { files: files + sign, bytes: sum + sign * bytes };
+      if (after.files === 0) totals.delete(key);
+      else totals.set(key, after);
+    };
+    put(this.totals, volume);
+    if (!isFree) return;
+    put(this.free, volume);
+    if (creator !== undefined) put(this.freeOfUser, creator);
   }
 }

@@ -77,7 +77,7 @@ export class Volumes {
       quotaBytes: settings.quotaBytes ?? null,
       quotaFiles: settings.quotaFiles ?? null,
       encryption: settings.encryption ?? null,
-      trashKeepMs: settings.trashKeepMs ?? 0,
+      trashKeepMs: settings.trashKeepMs ?? main?.trashKeepMs ?? 0,
       snapshots: settings.snapshots ?? null,
     };
     tx.put('volumes', volume, row);

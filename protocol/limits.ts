@@ -30,6 +30,9 @@ export const MAX_EXTENTS_PER_PAGE = 2000;
 export const MAX_IDS_PER_CALL = 2000;
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
+/** How long a new cluster keeps deleted files, unless told otherwise. */
+export const DEFAULT_TRASH_KEEP_MS = 86_400_000;
+
 export const HEARTBEAT_INTERVAL_MS = 1000;
 /** Beats a node may miss before it is `suspect`: no new writes, reads go elsewhere. */
 export const HEARTBEATS_MISSED_SUSPECT = 3;

@@ -154,6 +154,7 @@ interface Options {
   big: number;
   small: number;
   encrypt?: boolean;
+  trash?: boolean;
   json?: boolean;
 }
 
@@ -163,7 +164,8 @@ const command = new Command('scripts/bench')
   .option('--copies <n>', 'copies of every chunk', wholeNumber(1, 8), 2)
   .option('--big <MiB>', 'size of the large file', wholeNumber(8, 1_000_000), 256)
   .option('--small <n>', 'number of small files', wholeNumber(10, 10_000_000), 1000)
-  .option('--encrypt', 'with an encrypted volume')
+  .option('--encrypt', 'with an encrypted volume, as scripts/up makes it')
+  .option('--trash', 'with a trash, as scripts/up makes it')
   .option('--json', 'one JSON object')
   .exitOverride()
   .action(async (options: Options) => {
@@ -177,6 +179,7 @@ const command = new Command('scripts/bench')
       port: 0,
       mount,
       isEncrypted: options.encrypt === true,
+      hasTrash: options.trash === true,
     });
     try {
       await cluster.start();
@@ -196,7 +199,9 @@ function tell(ours: Rates, theirs: Rates, options: Options): void {
     console.log(JSON.stringify({ schema: 1, nodes: options.nodes, copies: options.copies, holdfast: plain(ours), local: plain(theirs) }));
     return;
   }
-  console.log(`${options.nodes} nodes, ${options.copies} copies, all on this machine and one disk\n`);
+  console.log(
+    `${options.nodes} nodes, ${options.copies} copies${options.encrypt ? ', encrypted' : ''}${options.trash ? ', with a trash' : ''}, all on this machine and one disk\n`,
+  );
   console.log(`${''.padEnd(30)}${'Holdfast'.padStart(12)}${'local'.padStart(12)}${'ratio'.padStart(9)}`);
   for (const [name, { value, unit }] of ours) {
     const other = theirs.get(name)?.value ?? Number.NaN;

@@ -3,7 +3,7 @@
  *
  *   <state>/cluster.json             ports, nodes, mountpoint
  *   <state>/tokens/                  copies of the coordinator's tokens (0600), so that they outlive its disk
- *   <state>/volume-key               opens the main volume of a cluster that was made with --encrypt (0600)
+ *   <state>/volume-key               opens the main volume of an encrypted cluster (0600)
  *   <state>/coordinator/{data,log,pid}
  *   <state>/n1/{data,log,pid} ...
  *   <state>/mount/{log,pid,ready}
@@ -36,6 +36,8 @@ const clusterConfig = z.object({
   isOurs: z.boolean(),
   /** The main volume is encrypted; its key is in <state>/volume-key. */
   isEncrypted: z.boolean().default(false),
+  /** Deleted files were to be kept when it was made. */
+  hasTrash: z.boolean().default(false),
 });
 export type NodeConfig = z.infer<typeof nodeConfig>;
 export type ClusterConfig = z.infer<typeof clusterConfig>;

@@ -54,6 +54,8 @@ export interface ClusterOptions {
   readonly mount: string | null;
   /** Encrypts the main volume, with a key that is kept in the state directory. */
   readonly isEncrypted?: boolean;
+  /** Keeps deleted files for the usual time. Without it deleted files free their space at once, as tests and measurements of space want it. */
+  readonly hasTrash?: boolean;
   /** Address of coordinator and nodes, the loopback by default. Any other is reached from outside: for experiments with networks only. */
   readonly host?: string;
   /** More arguments for each program, e.g. ['--down-after', '3000']. */
@@ -105,11 +107,17 @@ export class LocalCluster {
     const config: ClusterConfig = {
       schema: 1,
       copies: options.copies,
-      coordinator: { host, port: await choose(options.port), args: [...(options.coordinatorArgs ?? [])] },
+      coordinator: {
+        host,
+        port: await choose(options.port),
+        // Counts only when the coordinator makes its data directory; later the volumes say it.
+        args: [...(options.hasTrash ? [] : ['--trash-keep', '0']), ...(options.coordinatorArgs ?? [])],
+      },
       nodes: [],
       mount: mountPath === null ? null : { path: mountPath, isOurs: false, args: [...(options.mountArgs ?? [])] },
       isOurs,
       isEncrypted: options.isEncrypted ?? false,
+      hasTrash: options.hasTrash ?? false,
     };
     for (let index = 1; index <= options.nodes; index++) {
       const port = await choose(options.port + 9 + index);
@@ -153,6 +161,10 @@ export class LocalCluster {
   }
   get isEncrypted(): boolean {
     return this.config.isEncrypted;
+  }
+  /** What the volumes say now may be something else. */
+  get wasMadeWithTrash(): boolean {
+    return this.config.hasTrash;
   }
   /** Opens the main volume of an encrypted cluster. */
   get volumeKeyFile(): string {

@@ -1,6 +1,7 @@
 // Starts a local cluster: coordinator, nodes, mount. Started by scripts/up, which prepares the machine first.
 
 import { homedir } from 'node:os';
+import { Option } from 'commander';
 import type { ClusterStatus } from '../protocol/admin-calls.js';
 import { LocalCluster, type Started } from './cluster.js';
 import { defaultStateDirectory, realDirectory, withStateLock } from './cluster-state.js';
@@ -19,7 +20,9 @@ interface Options {
   mount?: string | false;
   port?: number;
   downAfter?: number;
+  /** false by --no-encrypt, undefined when not said; the same for the trash. */
   encrypt?: boolean;
+  trash?: boolean;
 }
 
 const command = script('up', 'Starts a cluster on this machine and returns when it is healthy. Running it again is harmless.')
@@ -27,7 +30,10 @@ const command = script('up', 'Starts a cluster on this machine and returns when 
   .option('--copies <n>', `nodes that hold each chunk (default ${DEFAULT_COPIES})`, wholeNumber(1, 8))
   .option('--mount <dir>', `where the folder appears (default ${defaultMount()})`)
   .option('--no-mount', 'without a folder: the command line and the library only')
-  .option('--encrypt', 'encrypt what is stored; the key is kept in the state directory')
+  .option('--no-encrypt', 'store content as it is; otherwise it is encrypted, with a key that is kept in the state directory')
+  .addOption(new Option('--encrypt', 'the default').hideHelp())
+  .option('--no-trash', 'deleted files are gone at once; otherwise they can be restored for 24 hours')
+  .addOption(new Option('--trash', 'the default').hideHelp())
   .option('--port <port>', `port of the coordinator (default ${DEFAULT_PORT}; 0 = any free ones)`, wholeNumber(0, 65_000))
   .option(
     '--down-after <ms>',
@@ -49,8 +55,8 @@ const command = script('up', 'Starts a cluster on this machine and returns when 
       tell(cluster, started, await cluster.status());
     });
   });
-// commander gives --no-mount a default of true; "not said" must stay apart from "yes".
-command.setOptionValueWithSource('mount', undefined, 'default');
+// commander gives --no-... a default of true; "not said" must stay apart from "yes".
+for (const name of ['mount', 'encrypt', 'trash']) command.setOptionValueWithSource(name, undefined, 'default');
 
 function create(state: string, options: Options): Promise<LocalCluster> {
   const nodes = options.nodes ?? DEFAULT_NODES;
@@ -59,7 +65,8 @@ function create(state: string, options: Options): Promise<LocalCluster> {
     copies: options.copies ?? Math.min(DEFAULT_COPIES, nodes),
     port: options.port ?? DEFAULT_PORT,
     mount: options.mount === false ? null : (options.mount ?? defaultMount()),
-    ...(options.encrypt ? { isEncrypted: true } : {}),
+    isEncrypted: options.encrypt ?? true,
+    hasTrash: options.trash ?? true,
     coordinatorArgs: options.downAfter === undefined ? [] : ['--down-after', String(options.downAfter)],
   });
 }
@@ -74,7 +81,17 @@ async function reopen(state: string, options: Options): Promise<LocalCluster> {
     );
   if (options.encrypt && !cluster.isEncrypted)
     throw new ClusterError(
-      `this cluster was made without --encrypt: make an encrypted volume in it with scripts/holdfast volume create NAME --encrypt --key-file FILE --state ${state}`,
+      `this cluster is not encrypted, and what is stored stays as it is: make an encrypted volume in it with scripts/holdfast volume create NAME --encrypt --key-file FILE --state ${state}`,
+      2,
+    );
+  if (options.encrypt === false && cluster.isEncrypted)
+    throw new ClusterError(
+      `this cluster is encrypted and stays so: for a volume without, scripts/holdfast volume create NAME --state ${state}`,
+      2,
+    );
+  if (options.trash !== undefined && options.trash !== cluster.wasMadeWithTrash)
+    throw new ClusterError(
+      `how long deleted files are kept is a setting of each volume: scripts/holdfast volume set main --trash-keep ${options.trash ? '24h' : '0'} --state ${state}`,
       2,
     );
   const missing = (options.nodes ?? 0) - cluster.nodeNames.length;

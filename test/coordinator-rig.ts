@@ -246,7 +246,7 @@ export class CoordinatorRig {
       journalStorage: this.journalStorage,
       store: this.store,
       createKeeper: (context) => new SmallKeeper(context),
-      options: this.options,
+      options: { trashKeepMs: 0, ...this.options },
       cluster: 'test',
       adminToken: 'admin-token',
       nodeToken: 'node-token',

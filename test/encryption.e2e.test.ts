@@ -1,4 +1,4 @@
-/** An encrypted cluster of processes, as scripts/up --encrypt makes it: what lies on its disks, and how people use its key. */
+/** An encrypted cluster of processes, as scripts/up makes it: what lies on its disks, and how people use its key. */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,7 +35,7 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 }, 120_000);
 
-describe('a cluster made with --encrypt', () => {
+describe('an encrypted cluster', () => {
   it('keeps its key for its owner alone, and no plaintext anywhere, also after a restart', async () => {
     expect(statSync(cluster.volumeKeyFile).mode & 0o777).toBe(0o600);
     await succeeds('upload', local('letter'), '/');

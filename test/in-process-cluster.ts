@@ -77,7 +77,7 @@ export async function startInProcessCluster(options: InProcessOptions = {}): Pro
       journalStorage,
       store,
       createKeeper: createClusterKeeper,
-      ...(options.coordinator ? { options: options.coordinator } : {}),
+      options: { trashKeepMs: 0, ...options.coordinator },
       cluster,
       adminToken: token,
       nodeToken,

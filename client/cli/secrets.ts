@@ -13,7 +13,7 @@ export interface SecretOptions {
   readonly passphraseFile?: string;
 }
 
-/** Where scripts/up --encrypt keeps the key of the main volume, in its state directory. */
+/** Where scripts/up keeps the key of the main volume, in its state directory. */
 export const LOCAL_KEY_FILE = 'volume-key';
 
 /**

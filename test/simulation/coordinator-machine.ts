@@ -97,6 +97,7 @@ export class CoordinatorMachine {
         options: {
           copies: 2,
           chunkSizeBytes: CHUNK_SIZE_BYTES,
+          trashKeepMs: 0,
           downAfterMs: 5000,
           stoppedGraceMs: 8000,
           deletionGraceMs: cluster.shape.deletionGraceMs,
