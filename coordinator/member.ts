@@ -13,7 +13,13 @@ export interface NodeSpace {
   readonly freeBytes: number;
   readonly usedBytes: number;
   readonly chunkCount: number;
+  readonly disk?: { readonly id: string; readonly capacityBytes: number; readonly freeBytes: number } | undefined;
 }
+/** What a node says about its room, alone. */
+export const spaceOf = ({ capacityBytes, freeBytes, usedBytes, chunkCount, disk }: NodeSpace): NodeSpace => ({
+  ...{ capacityBytes, freeBytes, usedBytes, chunkCount },
+  ...(disk && { disk }),
+});
 export interface Beat extends NodeSpace {
   readonly readBytes: number;
   readonly repairReadBytes?: number | undefined;
@@ -111,7 +117,7 @@ export class Member {
 
   beat(beat: Beat): void {
     const nowMs = this.environment.monotonicMs();
-    this.space = { capacityBytes: beat.capacityBytes, freeBytes: beat.freeBytes, usedBytes: beat.usedBytes, chunkCount: beat.chunkCount };
+    this.space = spaceOf(beat);
     this.isReadOnly = beat.isReadOnly;
     this.errors = beat.errors;
     this.scrubbedChunks = beat.scrubbedChunks;

@@ -8,10 +8,11 @@ import { type Environment, type Timer, wallMs } from '../protocol/environment.js
 import { HoldfastError } from '../protocol/errors.js';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.js';
 import type { NodeCalls, Registered } from '../protocol/node-calls.js';
-import { type Beat, Member } from './member.js';
+import { type Beat, Member, spaceOf } from './member.js';
 import type { NodeDoor } from './node-doors.js';
 import { forgive, knownBefore, type LivenessInput, type LivenessTimes, step } from './node-state.js';
 import type { Permits } from './permits.js';
+import { roomOf } from './room.js';
 import type { NodeRow } from './rows.js';
 import { nextNumber, type State, type Transaction } from './state.js';
 
@@ -106,13 +107,7 @@ export class Membership {
   /** Room on the nodes for one volume's data, divided by its copies. */
   space(volume: VolumeId): { totalBytes: number; freeBytes: number } {
     const copies = this.context.state.get('volumes', volume)?.copies ?? 1;
-    let totalBytes = 0;
-    let freeBytes = 0;
-    for (const member of this.all()) {
-      if (member.isDown) continue;
-      totalBytes += member.space.capacityBytes;
-      if (member.isWritable) freeBytes += member.space.freeBytes;
-    }
+    const { totalBytes, freeBytes } = roomOf(this.all().filter((member) => !member.isDown));
     return { totalBytes: Math.floor(totalBytes / copies), freeBytes: Math.floor(freeBytes / copies) };
   }
 
@@ -189,7 +184,7 @@ export class Membership {
     member.startId = args.startId;
     if (isNewProcess) member.restarted();
     member.connection = connection;
-    member.space = { capacityBytes: args.capacityBytes, freeBytes: args.freeBytes, usedBytes: args.usedBytes, chunkCount: args.chunkCount };
+    member.space = spaceOf(args);
     member.liveness = step(member.liveness, 'registered', environment.monotonicMs(), this.context.times);
     // The node keeps its id on disk: it must not learn of one that the coordinator could forget.
     await this.context.written();

@@ -36,6 +36,8 @@ export interface Usage {
   /** Bytes of all chunks kept. */
   readonly usedBytes: number;
   readonly chunkCount: number;
+  /** The file system below, which other nodes may share: its room for chunks whatever this node is limited to. */
+  readonly disk?: { readonly id: string; readonly capacityBytes: number; readonly freeBytes: number };
   /** True after repeated disk errors: puts are refused, reads go on. */
   readonly isReadOnly: boolean;
   /** Disk errors since start. */

@@ -238,9 +238,9 @@ export class DiskChunkStore implements ChunkStore {
   async usage(): Promise<Usage> {
     const chunkCount = this.table.size;
     const usedBytes = this.table.estimatedUsedBytes();
-    const { freeBytes, capacityBytes } = await this.space.room(usedBytes);
+    const { freeBytes, ...room } = await this.space.room(usedBytes);
     return {
-      capacityBytes,
+      ...room,
       freeBytes: this.health.isReadOnly ? 0 : freeBytes,
       usedBytes,
       chunkCount,

@@ -153,7 +153,7 @@ export class Registration {
     connection.onCall = (frame) => this.answer(frame);
     connection.onClose = () => this.wake?.();
     this.connection = connection;
-    const { capacityBytes, freeBytes, usedBytes, chunkCount } = await service.store.usage();
+    const { capacityBytes, freeBytes, usedBytes, chunkCount, disk } = await service.store.usage();
     const registered = await this.call(connection, 'register', {
       name: identity.name,
       ...(identity.cluster === undefined ? {} : { cluster: identity.cluster, node: identity.node }),
@@ -166,6 +166,7 @@ export class Registration {
       freeBytes,
       usedBytes,
       chunkCount,
+      ...(disk && { disk }),
     });
     // Before anything is believed: is it still our cluster, and not an older coordinator than the one obeyed last?
     await identity.joined(registered.cluster, registered.node);
@@ -202,6 +203,7 @@ export class Registration {
         freeBytes: usage.freeBytes,
         usedBytes: usage.usedBytes,
         chunkCount: usage.chunkCount,
+        ...(usage.disk && { disk: usage.disk }),
         readBytes: service.counters.readBytes,
         repairReadBytes: service.counters.repairReadBytes,
         writtenBytes: service.counters.writtenBytes,

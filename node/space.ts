@@ -8,6 +8,14 @@ export interface SpaceLimits {
   readonly reserveBytes?: number;
   /** Most bytes of chunks to keep, whatever the disk could hold. */
   readonly capacityBytes?: number;
+  /** Names the file system, equal for every node that is on it (file-system-id.ts). */
+  readonly diskId?: string;
+}
+export interface Room {
+  readonly freeBytes: number;
+  readonly capacityBytes: number;
+  /** Of the whole file system, when it has a name. */
+  readonly disk?: { readonly id: string; readonly capacityBytes: number; readonly freeBytes: number };
 }
 /** Between two looks at the disk the bytes written since are counted instead. */
 const LOOK_AGAIN_AFTER_MS = 200;
@@ -32,7 +40,7 @@ export class Space {
   ) {}
 
   /** @returns what may still be put and what there could be at most, given what chunks use now */
-  async room(usedBytes: number): Promise<{ freeBytes: number; capacityBytes: number }> {
+  async room(usedBytes: number): Promise<Room> {
     if (!this.look || this.environment.monotonicMs() - this.lookedAtMs > LOOK_AGAIN_AFTER_MS) {
       this.looking ??= this.lookNow().finally(() => {
         this.looking = undefined;
@@ -71,17 +79,19 @@ export class Space {
     this.lookedAtMs = this.environment.monotonicMs();
   }
 
-  private lastRoom(usedBytes: number): { freeBytes: number; capacityBytes: number } {
+  private lastRoom(usedBytes: number): Room {
     const look = this.look!;
     const reserveBytes = this.limits.reserveBytes ?? defaultReserveBytes(look.totalBytes);
     let freeBytes = look.freeBytes - reserveBytes - this.writtenSinceBytes;
     // Some file systems (btrfs) have no fixed number of inodes and say 0.
     if (look.totalInodes > 0 && look.freeInodes < MIN_FREE_INODES) freeBytes = 0;
     let capacityBytes = Math.max(0, look.totalBytes - reserveBytes);
+    const { diskId } = this.limits;
+    const disk = diskId === undefined ? {} : { disk: { id: diskId, capacityBytes, freeBytes: Math.max(0, freeBytes) } };
     if (this.limits.capacityBytes !== undefined) {
       freeBytes = Math.min(freeBytes, this.limits.capacityBytes - usedBytes);
       capacityBytes = Math.min(capacityBytes, this.limits.capacityBytes);
     }
-    return { freeBytes: Math.max(0, freeBytes), capacityBytes };
+    return { freeBytes: Math.max(0, freeBytes), capacityBytes, ...disk };
   }
 }

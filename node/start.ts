@@ -9,6 +9,7 @@ import { socketDialer } from '../protocol/socket.js';
 import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { lockDataDirectory } from './data-lock.js';
 import { DiskChunkStore } from './disk-chunk-store.js';
+import { fileSystemId } from './file-system-id.js';
 import { createChunkServer } from './http-server.js';
 import { MetadataStore } from './metadata-store.js';
 import { nodeMetrics } from './metrics.js';
@@ -70,6 +71,7 @@ export async function startNode(options: NodeOptions, environment: Environment =
     const store = await DiskChunkStore.open({
       data: options.data,
       environment,
+      diskId: await fileSystemId(options.data),
       ...(options.reserveBytes === undefined ? {} : { reserveBytes: options.reserveBytes }),
       ...(options.capacityBytes === undefined ? {} : { capacityBytes: options.capacityBytes }),
     });

@@ -38,6 +38,8 @@ const space = {
   freeBytes: z.number().min(0),
   usedBytes: z.number().min(0),
   chunkCount: z.number().int().min(0),
+  /** The file system below, which other nodes may share: an id equal for all of them, and its room for chunks whatever `--capacity` says. */
+  disk: z.object({ id: z.string().max(64), capacityBytes: z.number().min(0), freeBytes: z.number().min(0) }).optional(),
 };
 
 export const nodeCalls = {
