@@ -12,6 +12,36 @@ const NAME_RULE = 'a name has 1 to 63 letters, digits, ".", "_" or "-" and begin
 const volumeName = z.string().regex(NAME, NAME_RULE);
 const quota = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).nullable().optional();
 
+const OPAQUE_VALUES = 2_000;
+const OPAQUE_LEVELS = 8;
+const OPAQUE_CHARACTERS = 64 * 1024;
+/** Of what nobody here understands: it is kept, copied and sent on for ever, and what has very many levels could not even be written down. */
+function isSmall(value: unknown): boolean {
+  let left = OPAQUE_VALUES;
+  let characters = OPAQUE_CHARACTERS;
+  let level: unknown[] = [value];
+  for (let levels = 0; level.length > 0; levels++) {
+    left -= level.length;
+    if (levels > OPAQUE_LEVELS || left < 0) return false;
+    const below: unknown[] = [];
+    for (const one of level) {
+      if (one instanceof Uint8Array) return false;
+      if (typeof one === 'string') characters -= one.length;
+      else if (typeof one === 'object' && one !== null) {
+        const entries = Object.entries(one);
+        if (entries.length > left) return false;
+        for (const [key, inner] of entries) {
+          characters -= key.length;
+          below.push(inner);
+        }
+      }
+    }
+    if (characters < 0) return false;
+    level = below;
+  }
+  return true;
+}
+
 /** What may be set of a volume; what is absent stays as it is. `null` takes a quota away. */
 const volumeChange = {
   copies: z.number().int().min(1).max(8).optional(),
@@ -26,7 +56,7 @@ const volumeChange = {
   quotaBytes: quota,
   quotaFiles: quota,
   /** Opaque here. Switched on or off only while the volume holds nothing. */
-  encryption: z.record(z.string(), z.unknown()).nullable().optional(),
+  encryption: z.record(z.string(), z.unknown()).refine(isSmall, 'too large, or of too many levels').nullable().optional(),
   trashKeepMs: z.number().int().min(0).optional(),
   snapshots: z
     .object({ everyMs: z.number().int().min(1000), keep: z.number().int().min(1).max(900) })

@@ -65,3 +65,22 @@ describe('an error', () => {
     expect(fromWire({ code: 'toString' as never, message: 'm' }).code).toBe('INTERNAL');
   });
 });
+
+describe('what a peer may say of itself', () => {
+  it('is bounded: the opaque encryption of a volume in size and levels, a node in its space and address', () => {
+    const setVolume = (encryption: unknown): boolean => adminCalls.setVolume.request.safeParse({ volume: 'v', encryption }).success;
+    expect(setVolume({ format: 1, wrappings: [{ salt: 'x'.repeat(100) }] })).toBe(true);
+    const deep = JSON.parse(`${'['.repeat(20_000)}${']'.repeat(20_000)}`) as unknown;
+    for (const wrong of [{ a: deep }, { a: 'x'.repeat(100_000) }, { a: Array(3000).fill(0) }, { a: Buffer.alloc(1) }])
+      expect(setVolume(wrong)).toBe(false);
+    const node = {
+      ...{ name: 'n', startId: 's', url: 'http://127.0.0.1:4710', zone: '', version: '0' },
+      ...{ capacityBytes: 1, freeBytes: 1, usedBytes: 1, chunkCount: 1 },
+    };
+    const register = (change: object): boolean => nodeCalls.register.request.safeParse({ ...node, ...change }).success;
+    expect(register({})).toBe(true);
+    for (const url of ['javascript:alert(1)', 'file:///etc/passwd', `http://${'x'.repeat(300)}`, 'nothing'])
+      expect(register({ url })).toBe(false);
+    expect(register({ capacityBytes: 1e308 })).toBe(false);
+  });
+});

@@ -33,10 +33,15 @@ export interface InventoryItem {
   readonly volume: VolumeId;
   readonly sizeBytes: number;
 }
+/** Sums of them stay numbers that JSON knows. */
+const bytes = z
+  .number()
+  .min(0)
+  .max(2 ** 70);
 const space = {
-  capacityBytes: z.number().min(0),
-  freeBytes: z.number().min(0),
-  usedBytes: z.number().min(0),
+  capacityBytes: bytes,
+  freeBytes: bytes,
+  usedBytes: bytes,
   chunkCount: z.number().int().min(0),
   /** The file system below, which other nodes may share: an id equal for all of them, and its room for chunks whatever `--capacity` says. */
   disk: z.object({ id: z.string().max(64), capacityBytes: z.number().min(0), freeBytes: z.number().min(0) }).optional(),
@@ -55,7 +60,7 @@ export const nodeCalls = {
         .string()
         .regex(/^[0-9a-f]{64}$/)
         .optional(),
-      url: z.string().url(),
+      url: z.url({ protocol: /^https?$/ }).max(256),
       zone: z.string().max(64),
       version: z.string().max(64),
       ...space,
