@@ -25,6 +25,8 @@ const total: Count = { passed: 0, failed: 0 };
 const skippedTitles: string[] = [];
 const retriedTitles: string[] = [];
 const failedTitles: string[] = [];
+const fileTimes: { name: string; seconds: number }[] = [];
+const SLOWEST_SHOWN = 12;
 
 function add(count: Count): void {
   total.passed += count.passed;
@@ -124,6 +126,8 @@ interface Report {
     name: string;
     status: string;
     message?: string;
+    startTime: number;
+    endTime: number;
     assertionResults: { fullName: string; status: string; failureMessages?: string[] }[];
   }[];
 }
@@ -150,6 +154,7 @@ async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): 
       const report = JSON.parse(readFileSync(reportFile, 'utf8')) as Report;
       for (const file of report.testResults) {
         const fileName = file.name.startsWith(root) ? file.name.slice(root.length + 1) : file.name;
+        fileTimes.push({ name: fileName, seconds: (file.endTime - file.startTime) / 1000 });
         let failedInFile = 0;
         for (const test of file.assertionResults) {
           if (test.status === 'passed') {
@@ -180,6 +185,10 @@ async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): 
 }
 
 function finish(): never {
+  if (fileTimes.length > 1) {
+    const slowest = fileTimes.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST_SHOWN);
+    console.log(`\nslowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(0)} s`).join(', ')}`);
+  }
   if (skippedTitles.length > 0) console.log(`\nskipped (${skippedTitles.length}):\n  ${skippedTitles.join('\n  ')}`);
   if (retriedTitles.length > 0) console.log(`\npassed only when tried again (${retriedTitles.length}):\n  ${retriedTitles.join('\n  ')}`);
   if (failedTitles.length > 0) console.log(`\nfailed:\n  ${failedTitles.join('\n  ')}`);
