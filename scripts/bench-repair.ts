@@ -7,9 +7,12 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { LocalCluster } from './cluster.js';
 import { run, wholeNumber } from './command.js';
+import { waitUntil } from './local-process.js';
 import { requireFuse } from './mounts.js';
 
 const MIB = 1024 * 1024;
+/** How long the dead node is waited for before its chunks are copied. */
+const GRACE_MS = 2000;
 
 interface Options {
   small: number;
@@ -19,6 +22,8 @@ interface Options {
 }
 interface Result {
   readonly what: string;
+  /** From the end of the grace to the first new copy. */
+  readonly firstCopyAfterGraceMs: number;
   readonly replicas: number;
   readonly chunksPerS: number;
   readonly MBps: number;
@@ -69,7 +74,7 @@ async function measure(what: string, count: number, chunkBytes: number, speed: s
     copies: 2,
     port: 0,
     mount: folder,
-    coordinatorArgs: ['--down-after', '2000'],
+    coordinatorArgs: ['--down-after', String(GRACE_MS)],
   });
   try {
     await cluster.start();
@@ -81,9 +86,14 @@ async function measure(what: string, count: number, chunkBytes: number, speed: s
     await pause(3000);
     const writerAlone = load.rateSince();
     await cluster.node('n1').kill();
+    const killedMs = performance.now();
     await cluster.waitFor((status) => status.nodes.some((node) => node.name === 'n1' && node.state === 'down'), 30_000, 'n1 down');
     const startMs = performance.now();
     load.rateSince();
+    const isFirstThere = async (): Promise<boolean> =>
+      (await cluster.admin('jobs', {})).jobs.some((job) => job.kind === 'repair' && job.doneChunks > 0);
+    if (!(await waitUntil(isFirstThere, 60_000))) throw new Error('no chunk was copied within a minute of the death of a node');
+    const firstCopyMs = performance.now() - killedMs - GRACE_MS;
     await cluster.waitFor((status) => status.chunks.belowCopies === 0, 600_000, 'full copies');
     const tookS = (performance.now() - startMs) / 1000;
     const writerBeside = load.rateSince();
@@ -96,6 +106,7 @@ async function measure(what: string, count: number, chunkBytes: number, speed: s
     const round = (value: number): number => Math.round(value * 10) / 10;
     return {
       what,
+      firstCopyAfterGraceMs: Math.round(firstCopyMs),
       replicas: copied,
       chunksPerS: round(copied / tookS),
       MBps: round(copiedBytes / 1e6 / tookS),
@@ -148,7 +159,7 @@ const command = new Command('scripts/bench-repair')
       if (options.json) console.log(JSON.stringify({ schema: 1, ...result }));
       else
         console.log(
-          `${what}: ${result.replicas} replicas copied again at ${result.chunksPerS} chunks/s, ${result.MBps} MB/s; a writer beside it ${result.writerBeside_MBps} MB/s (alone ${result.writerAlone_MBps} MB/s)`,
+          `${what}: first copy ${result.firstCopyAfterGraceMs} ms after the grace; ${result.replicas} replicas copied again at ${result.chunksPerS} chunks/s, ${result.MBps} MB/s; a writer beside it ${result.writerBeside_MBps} MB/s (alone ${result.writerAlone_MBps} MB/s)`,
         );
     }
   });
