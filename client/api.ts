@@ -34,6 +34,8 @@ export interface ConnectOptions {
   readonly dirtyBudgetBytes?: number;
   /** Bytes of verified leaves kept for reading; 256 MiB by default. */
   readonly cacheBudgetBytes?: number;
+  /** Before a chunk of this size or a larger one is sent, the cluster is asked whether it has it; 256 KiB by default, as a question costs a round trip. */
+  readonly deduplicateFromBytes?: number;
   /** For https URLs. */
   readonly tls?: PeerTls;
   /** Opens an encrypted volume; refused when the volume is not encrypted, so that nobody writes in the clear who meant not to. */

@@ -24,6 +24,7 @@ import { VolumeCipher } from './volume-cipher.js';
 import { openVolumeKey } from './volume-key.js';
 
 const DEFAULT_OUTAGE_TIMEOUT_MS = 30_000;
+const DEDUPLICATE_FROM_BYTES = 256 * 1024;
 const DEFAULT_DIRTY_BUDGET_BYTES = 64 * 1024 * 1024;
 const DEFAULT_CACHE_BUDGET_BYTES = 256 * 1024 * 1024;
 const FIRST_CONNECTION_MS = 10_000;
@@ -123,6 +124,7 @@ export class ConnectedCluster implements Cluster {
         () => this.form,
       ),
       deduplicator: new Deduplicator(session),
+      deduplicateFromBytes: options.deduplicateFromBytes ?? DEDUPLICATE_FROM_BYTES,
       locations: new ChunkLocations(),
       leaves,
       budget: new DirtyBudget(options.dirtyBudgetBytes ?? DEFAULT_DIRTY_BUDGET_BYTES, () => this.files.writeBackAll()),

@@ -21,6 +21,8 @@ export interface ClientCore {
   readonly uploader: ChunkUploader;
   readonly fetcher: ChunkFetcher;
   readonly deduplicator: Deduplicator;
+  /** From this size on it pays to ask first whether a chunk exists. */
+  readonly deduplicateFromBytes: number;
   readonly locations: ChunkLocations;
   readonly leaves: LeafCache;
   readonly budget: DirtyBudget;

@@ -26,8 +26,6 @@ const CUT_BYTES = 8 * 1024 * 1024;
 /** Uploaded bytes waiting for a commit that nobody asked for yet. */
 const COMMIT_BYTES = 16 * 1024 * 1024;
 const COMMIT_EXTENTS = MAX_EXTENTS_PER_COMMIT / 2;
-/** From here on it pays to ask first whether the chunk exists. */
-const DEDUPLICATE_BYTES = 256 * 1024;
 const GROUP_BYTES = 4 * 1024 * 1024;
 /** After so many large chunks that were nowhere yet only one of ASK_EVERY is asked about, until one exists. */
 const NEW_IN_A_ROW = 8;
@@ -507,8 +505,9 @@ export class FileWriter implements NewerBytes {
 
   /** Brings these chunks to enough nodes, those that exist already excepted. */
   private async uploadChunks(chunks: readonly PendingChunk[], durable: boolean, untilMs: number, mayDeduplicate = true): Promise<void> {
-    const large = chunks.filter((chunk) => chunk.payloadBytes >= DEDUPLICATE_BYTES);
-    const small = chunks.filter((chunk) => chunk.payloadBytes < DEDUPLICATE_BYTES);
+    const { deduplicateFromBytes } = this.core;
+    const large = chunks.filter((chunk) => chunk.payloadBytes >= deduplicateFromBytes);
+    const small = chunks.filter((chunk) => chunk.payloadBytes < deduplicateFromBytes);
     const work: Promise<void>[] = groupsOf(small).map((group) => this.core.uploader.upload(group, { durable, untilMs }));
     for (const chunk of large) work.push(this.uploadLarge(chunk, durable, untilMs, mayDeduplicate));
     if (work.length === 1) await work[0];

@@ -143,4 +143,5 @@ const shown = (file: TrashedFile): TrashEntry => ({
   deletedAtMs: file.atMs,
   user: file.user,
   isOpen: file.isOpen,
+  isShortLived: file.isShortLived === true,
 });

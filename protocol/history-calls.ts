@@ -32,6 +32,8 @@ export interface TrashEntry {
   readonly user: string;
   /** A program still has it open. */
   readonly isOpen: boolean;
+  /** It had not been there for a minute, and goes after ten. */
+  readonly isShortLived: boolean;
 }
 /** How a volume keeps its past; 0 = not. */
 export interface HistorySettings {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
 import { type PeerTls, readTls, type TlsFiles } from '../../protocol/tls.js';
 import type { AdminConnection } from '../admin.js';
-import type { Cluster, Unlock } from '../api.js';
+import type { Cluster, ConnectOptions, Unlock } from '../api.js';
 import { toClusterPath } from './cluster-path.js';
 import { findUnlock, LOCAL_KEY_FILE, type SecretOptions } from './secrets.js';
 import { findTarget, type Target, type TargetOptions, tlsFiles } from './target.js';
@@ -75,7 +75,7 @@ export class Context {
   }
 
   /** @param needs `names`: no file content, so that an encrypted volume may stay shut */
-  async cluster(needs: 'content' | 'names' = 'content'): Promise<Cluster> {
+  async cluster(needs: 'content' | 'names' = 'content', more: Pick<ConnectOptions, 'deduplicateFromBytes'> = {}): Promise<Cluster> {
     const { connect } = await import('../index.js');
     const { url, token } = this.target;
     const tls = await this.tls();
@@ -86,6 +86,7 @@ export class Context {
       description: `holdfast command pid ${process.pid}`,
       outageTimeoutMs: this.options.timeout ?? 30_000,
       tls,
+      ...more,
       ...(unlock ? { unlock } : {}),
       ...(needs === 'names' ? { namesOnly: true } : {}),
       ...(this.options.volume === undefined ? {} : { volume: this.options.volume }),

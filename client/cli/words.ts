@@ -18,9 +18,11 @@ export function durationWords(durationMs: number): string {
   const s = Math.round(durationMs / 1000);
   if (durationMs < 1000) return `${Math.round(durationMs)} ms`;
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
+  const both = (large: number, unit: string, small: number, smallUnit: string): string =>
+    `${Math.floor(large)} ${unit}${Math.floor(small) > 0 ? ` ${Math.floor(small)} ${smallUnit}` : ''}`;
+  if (s < 3600) return both(s / 60, 'min', s % 60, 's');
+  if (s < 86_400) return both(s / 3600, 'h', (s % 3600) / 60, 'min');
+  return both(s / 86_400, 'd', (s % 86_400) / 3600, 'h');
 }
 
 /** Local time of day, with the date when it is not today. */

@@ -93,12 +93,14 @@ export async function listTrash(context: Context, options: { most?: number }, pa
     sizeWords(file.sizeBytes),
     file.user,
     printable(file.path),
-    file.isOpen ? 'still open' : '',
+    [...(file.isOpen ? ['still open'] : []), ...(file.isShortLived ? ['short-lived'] : [])].join(', '),
   ]);
   if (rows.length > 0) for (const line of table([['DELETED', 'SIZE', 'BY', 'PATH', ''], ...rows], [1])) context.print(line);
   context.note(`${countWords(total, 'deleted file')}, ${sizeWords(totalBytes)}${files.length < total ? '; --most shows more' : ''}.`);
-  if (settings.trashKeepMs > 0) context.note(`They are kept for ${durationWords(settings.trashKeepMs)}.`);
-  else context.note('Deleted files are not kept: "holdfast volume set main --trash-keep 24h" changes that.');
+  if (settings.trashKeepMs > 0) {
+    const short = files.some((file) => file.isShortLived) ? '; what was there for less than a minute, for 10 min' : '';
+    context.note(`They are kept for ${durationWords(settings.trashKeepMs)}${short}, less when room runs out.`);
+  } else context.note('Deleted files are not kept: "holdfast volume set NAME --trash-keep 24h" changes that.');
 }
 
 export async function restoreTrash(context: Context, options: { to?: string }, path: string): Promise<number> {

@@ -50,7 +50,8 @@ export async function upload(context: Context, options: UploadOptions, args: str
     return uploadStdin(context, target);
   }
   context.whenInterrupted = 'the same command again goes on where it ended';
-  const cluster = await context.cluster();
+  // Somebody waits for the network here, not for a single file: also of small files only what is new is sent.
+  const cluster = await context.cluster('content', { deduplicateFromBytes: 1 });
   const there = await find(cluster, target);
   const isDirectory = there?.kind === 'directory' || wanted.endsWith('/') || sources.length > 1;
   if (there && there.kind !== 'directory' && isDirectory) throw new HoldfastError('ENOTDIR', printable(target));
