@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { WebSocket } from 'undici';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Accept, Connection } from './call.js';
 import { HoldfastError } from './errors.js';
@@ -185,3 +186,126 @@ describe('socket connection', () => {
     await expect(client.call({ method: 'big', args: big }, 20_000)).rejects.toMatchObject({ code: 'UNREACHABLE' });
   });
 });
+
+describe('a peer that takes more than its share', () => {
+  it('is told OVERLOADED beyond a number of calls under way, and served again when some are answered', async () => {
+    const waiting: (() => void)[] = [];
+    serve((_namespace, _handshake, connection) => {
+      connection.onCall = () => new Promise((resolve) => waiting.push(() => resolve('late')));
+    });
+    const client = await dial();
+    const calls = Array.from({ length: 4200 }, () =>
+      client.call({ method: 'a', args: null }, 60_000).catch((error: HoldfastError) => error.code),
+    );
+    const refused = await Promise.race(calls);
+    expect(refused).toBe('OVERLOADED');
+    // The refused ones are answered at once; the others when their handlers end.
+    const enough = new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (waiting.length === 4096) resolve();
+        else setImmediate(look);
+      };
+      look();
+    });
+    await enough;
+    for (const answer of waiting.splice(0)) answer();
+    const answers = await Promise.all(calls);
+    expect(answers.filter((one) => one === 'OVERLOADED')).toHaveLength(104);
+    expect(answers.filter((one) => one === 'late')).toHaveLength(4096);
+  }, 60_000);
+
+  it('does not keep the others waiting: its calls run in turns with theirs', async () => {
+    let flooded = 0;
+    serve((_namespace, handshake, connection) => {
+      const isFlood = (handshake as { flood?: boolean }).flood === true;
+      connection.onCall = async () => {
+        if (!isFlood) return flooded;
+        flooded++;
+        const end = performance.now() + 0.2;
+        while (performance.now() < end);
+        return null;
+      };
+    });
+    const flood = await dial({ flood: true });
+    const good = await dial();
+    const floods = Array.from({ length: 3000 }, () => flood.call({ method: 'f', args: null }, 60_000));
+    const seen: number[] = [];
+    for (let i = 0; i < 10; i++) seen.push((await good.call({ method: 'g', args: null }, 60_000)) as number);
+    await Promise.all(floods);
+    expect(flooded).toBe(3000);
+    // Ten calls one after the other were answered before the flood was through.
+    expect(seen.at(-1)).toBeLessThan(3000);
+  }, 60_000);
+
+  it('is cut off when it sends much before it was let in, or buffers that no call has', async () => {
+    let calls = 0;
+    serve((_namespace, _handshake, connection) => {
+      connection.onCall = async () => ++calls;
+    });
+    const stranger = new WebSocket(`${url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
+    const end = new Promise((resolve) => stranger.addEventListener('close', resolve));
+    stranger.addEventListener('error', () => {}); // 'close' follows
+    await new Promise((resolve) => stranger.addEventListener('open', resolve));
+    stranger.send(`40/client,{"token":"${'x'.repeat(100_000)}"}`);
+    await end;
+    const client = await dial();
+    expect(await client.call({ method: 'small', args: Buffer.alloc(70_000) }, 20_000)).toBe(1);
+    await expect(client.call({ method: 'large', args: Buffer.alloc(300_000) }, 20_000)).rejects.toMatchObject({ code: 'UNREACHABLE' });
+  });
+
+  it('waits while it does not fetch its answers, and is cut off when it never does', async () => {
+    let calls = 0;
+    serve((_namespace, _handshake, connection) => {
+      connection.onCall = async () => {
+        calls++;
+        return 'x'.repeat(1_000_000);
+      };
+    });
+    const { hostname, port } = new URL(url);
+    const deaf = connect(Number(port), hostname);
+    const ended = new Promise((resolve) => deaf.once('close', resolve));
+    deaf.on('error', () => {}); // 'close' follows
+    deaf.write(
+      'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    );
+    // It has said that it was let in; from here on it listens no more.
+    await new Promise<void>((resolve) => {
+      let heard = '';
+      let isAsked = false;
+      deaf.on('data', (bytes) => {
+        heard += bytes.toString('latin1');
+        if (!isAsked && heard.includes('0{"sid"')) {
+          isAsked = true;
+          deaf.write(maskedText('40/client,{}'));
+        }
+        if (heard.includes('40/client,{"sid"')) resolve();
+      });
+    });
+    deaf.pause();
+    for (let i = 0; i < 500; i++) deaf.write(maskedText(`42/client,${i}["call",{"method":"a","args":null}]`));
+    // Pings that it does not see are not answered either, which ends it; until then few of its calls ran.
+    deaf.once('error', () => {});
+    const gone = new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (server!.connectionCount === 0) resolve();
+        else setTimeout(look, 20);
+      };
+      look();
+    });
+    await gone;
+    expect(calls).toBeGreaterThan(0);
+    expect(calls).toBeLessThan(100);
+    deaf.destroy();
+    await ended;
+  }, 60_000);
+});
+
+/** A websocket frame as a client sends it, with a mask of zeros. */
+function maskedText(text: string): Buffer {
+  const payload = Buffer.from(text);
+  const head =
+    payload.length < 126
+      ? Buffer.from([0x81, 0x80 | payload.length])
+      : Buffer.from([0x81, 0xfe, payload.length >> 8, payload.length & 255]);
+  return Buffer.concat([head, Buffer.alloc(4), payload]);
+}

@@ -7,12 +7,14 @@
  */
 import type { Server as HttpServer } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import { Socket as ServerSocket, Server as SocketIoServer } from 'socket.io';
 import { type Socket as ClientSocket, io } from 'socket.io-client';
 import { type Accept, type CallFrame, type Connection, callFrameOf, type Dialer, type PushFrame, type ReplyFrame } from './call.js';
 import type { Environment } from './environment.js';
 import { fromWire, HoldfastError, toWire, type WireError } from './errors.js';
 import { MAX_MESSAGE_BYTES } from './limits.js';
+import { PeerGuard, type RawConnection, Turns } from './peer-guard.js';
 import { clientTls, type PeerTls, tlsReason } from './tls.js';
 
 const NAMESPACES = ['client', 'node', 'admin'] as const;
@@ -41,6 +43,8 @@ class SocketConnection implements Connection {
     readonly peer: string,
     state: { isJoined: boolean; holdsArrivals: boolean },
     private readonly log: Log | undefined,
+    /** Only a server needs one. */
+    private readonly guard?: PeerGuard,
   ) {
     if (!state.isJoined) this.early = [];
     if (state.holdsArrivals) this.held = [];
@@ -168,15 +172,21 @@ class SocketConnection implements Connection {
         this.log?.('error', 'a call failed unexpectedly', { method: call.method, error: describe(error) });
       reply({ error: toWire(error) });
     };
-    try {
-      onCall(call).then((ok) => reply({ ok }), refuse);
-    } catch (error) {
-      refuse(error);
-    }
+    const start = async (): Promise<void> => {
+      try {
+        reply({ ok: await onCall(call) });
+      } catch (error) {
+        refuse(error);
+      }
+    };
+    if (this.guard) this.guard.call(start, refuse);
+    else void start();
   }
 }
 
 const describe = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));
+
+const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress ?? '?'}:${remotePort ?? '?'}`;
 
 export interface SocketServerOptions {
   /** More connections than this are refused at the upgrade. Default 2000. */
@@ -213,18 +223,22 @@ export function listen(httpServer: HttpServer | HttpsServer, accept: Accept, opt
       callback(isFull ? 'too many connections' : null, !isFull);
     },
   });
+  const turns = new Turns(options.log);
+  const guards = new WeakMap<object, PeerGuard>();
   const upgradeListeners = new Set(httpServer.listeners('upgrade'));
   server.attach(httpServer);
+  server.engine.on('connection', (raw: RawConnection) => guards.set(raw, new PeerGuard(raw, peerOf(raw.request.socket), turns)));
   const ours = httpServer.listeners('upgrade').filter((listener) => !upgradeListeners.has(listener));
   for (const namespace of NAMESPACES) {
     const space = server.of(`/${namespace}`);
     space.use((socket, next) => {
-      const { remoteAddress, remotePort } = socket.request.socket;
+      const guard = guards.get(socket.conn);
       const connection = new SocketConnection(
         socket,
-        `${remoteAddress ?? '?'}:${remotePort ?? '?'}`,
+        peerOf(socket.request.socket),
         { isJoined: false, holdsArrivals: false },
         options.log,
+        guard,
       );
       socket.data.connection = connection;
       // Before it has joined, a socket hears nothing of its transport's end.
@@ -239,8 +253,10 @@ export function listen(httpServer: HttpServer | HttpsServer, accept: Accept, opt
       Promise.resolve()
         .then(() => accept(namespace, socket.handshake.auth, connection))
         .then(() => {
-          if (connection.isOpen) next();
-          else refuse(unreachable('closed during the handshake'));
+          if (connection.isOpen) {
+            guard?.joined();
+            next();
+          } else refuse(unreachable('closed during the handshake'));
         }, refuse);
     });
     space.on('connection', (socket) => (socket.data.connection as SocketConnection).joined());
