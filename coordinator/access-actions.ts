@@ -167,7 +167,7 @@ export class AccessActions {
     this.keeper.admins.record(by, kind, text, undefined, level, volume?.volume);
   }
   private warning({ copies }: VolumeSettings): string {
-    const up = this.keeper.membership.writable().length;
+    const up = this.keeper.membership.takers().length;
     return up < copies ? `; only ${countOf(up, 'node')} can take chunks: start more` : '';
   }
 }

@@ -45,7 +45,7 @@ export class Admins {
     const job = repair.drainBegins(member.id);
     const left = repair.drainLeft(member.id);
     this.record(by, 'drain.started', `node ${name} drain requested by ${by.user}: ${countOf(left, 'chunk')} to copy elsewhere`, name);
-    const others = membership.writable().length;
+    const others = membership.takers().length;
     const wished = Math.max(1, ...[...this.keeper.context.state.table('volumes').values()].map((volume) => volume.copies));
     const warning =
       others < wished ? `; only ${countOf(others, 'other node')} can take chunks and ${wished} copies are wanted: start another node` : '';
@@ -170,7 +170,7 @@ export class Admins {
     state.transact((tx) => tx.put('volumes', volume.volume, changed));
     notices.volumeChanged(changed);
     this.keeper.repair.kick();
-    const up = this.keeper.membership.writable().length;
+    const up = this.keeper.membership.takers().length;
     const warning = up < copies ? `; only ${countOf(up, 'node')} can take chunks: start more` : '';
     this.record(by, 'volume.copies', `volume ${volumeName} wants ${copies} copies (was ${volume.copies}), set by ${by.user}`);
     return { text: `volume ${volumeName} wants ${copies} copies${warning}` };

@@ -187,7 +187,7 @@ export class FileStats {
     for (const [name, count] of away)
       lines.push(`${name} is ${membership.byName(name)?.state ?? 'away'} and holds copies of ${countOf(count, 'chunk')}.`);
     if (below.length > 0) {
-      const writable = membership.writable().length;
+      const writable = membership.takers().length;
       if (copying > 0) lines.push(`${countOf(copying, 'chunk')} ${copying === 1 ? 'is' : 'are'} being copied now.`);
       if (safeMode.isActive) lines.push(`Repair waits until ${listInWords(safeMode.waitingFor) || 'the nodes'} reported after the start.`);
       else if (writable < copies) lines.push(`Only ${countOf(writable, 'node')} can take chunks, ${copies} are needed: start more nodes.`);

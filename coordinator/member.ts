@@ -98,9 +98,13 @@ export class Member {
   get isSlow(): boolean {
     return this.environment.monotonicMs() < this.slowUntilMs;
   }
+  /** It could take a chunk, whether or not it should. */
+  get hasRoom(): boolean {
+    return this.isUp && !this.isFull && !this.isReadOnly;
+  }
   /** New chunks may be placed there. (Slowness is judged where the other nodes are known.) */
   get isWritable(): boolean {
-    return this.isUp && !this.row.isDraining && !this.isFull && !this.isReadOnly;
+    return this.hasRoom && !this.row.isDraining;
   }
   get contact(): NodeContact {
     return {

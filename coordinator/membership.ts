@@ -19,6 +19,8 @@ import { nextNumber, type State, type Transaction } from './state.js';
 const TICK_MS = 250;
 /** A tick this late means that the coordinator itself did not run; silence in that time is nobody's fault. */
 const SLEPT_MS = 1_500;
+/** Every write wants two copies, as far as there are nodes for them. */
+const LEAST_WRITABLE = 2;
 const SLOW_FOR_MS = 15_000;
 const SLOW_REPORTS = 3;
 const SLOW_REPORTS_WITHIN_MS = 5_000;
@@ -94,11 +96,19 @@ export class Membership {
     return this.members.has(node);
   }
 
-  /** Nodes that take new chunks. Slow ones only while there are not two others. */
+  /** Nodes that can be relied on to take new chunks and to keep them. */
+  takers(): Member[] {
+    return this.all().filter((member) => member.isWritable);
+  }
+  /**
+   * Nodes that take new chunks. Slow ones only while there are not two others, draining ones only while one alone is left: a second copy that
+   * has to move later is better than none.
+   */
   writable(): Member[] {
-    const writable = this.all().filter((member) => member.isWritable);
-    const fast = writable.filter((member) => !member.isSlow);
-    return fast.length >= 2 ? fast : writable;
+    const takers = this.takers();
+    const fast = takers.filter((member) => !member.isSlow);
+    if (fast.length >= LEAST_WRITABLE) return fast;
+    return takers.length >= LEAST_WRITABLE ? takers : this.all().filter((member) => member.hasRoom);
   }
   contacts(): NodeContact[] {
     const writable = new Set(this.writable());

@@ -112,6 +112,26 @@ describe('an administrator', () => {
     expect(check).toMatchObject({ missing: 0, missingReplicas: 0, unknown: 0, nodesAsked: ['n2', 'n3', 'n4'] });
   }, 120_000);
 
+  it('drains a node that still takes second copies while nobody else can', async () => {
+    const { it: rig, client, admin } = await start();
+    await admin.call('drainNode', { node: 'n3' });
+    const nodeStatus = async (name: string) => (await admin.call('status', {})).nodes.find((node) => node.name === name);
+    await rig.stopNode('n2');
+    await waitFor(async () => (await nodeStatus('n2'))?.state === 'down', 'n2 to be judged down');
+    const data = randomBytes(3_000_000);
+    await writeFile(client, 'a', data);
+    const { chunks } = await admin.call('stat', { path: '/a' });
+    expect(chunks.every(({ replicas }) => replicas.length === 2)).toBe(true);
+    expect((await nodeStatus('n3'))?.safeToRemove).toBe(false);
+
+    await rig.startNode('n2');
+    await waitFor(async () => (await nodeStatus('n3'))?.safeToRemove === true, 'the drain', 60_000);
+    await rig.stopNode('n3');
+    await admin.call('removeNode', { node: 'n3' });
+    await healthy(admin, 'all copies without n3');
+    expect(data.equals(await readFile(client, 'a'))).toBe(true);
+  }, 60_000);
+
   it('cannot remove the last copy without repeating the name', async () => {
     const { it: rig, client, admin } = await start({ nodes: 2, coordinator: { downAfterMs: 60_000, stoppedGraceMs: 60_000 } });
     await writeFile(client, 'a', randomBytes(300_000));
