@@ -13,6 +13,7 @@ export * from './api.js';
 export { writeKeyFile } from './key-file.js';
 export { liveEnvironment } from './live-environment.js';
 export type { PeerFactory } from './node-pool.js';
+export { peerTls } from './own-certificate.js';
 export { newEncryption, passphraseIn } from './volume-key.js';
 
 /** Replaceable by a simulation: everything the client touches outside itself. */

@@ -2,6 +2,7 @@
 import type { accessCalls, NewToken, UserStatus, VolumeChange, VolumeStatus } from '../protocol/access-calls.js';
 import type { Done } from '../protocol/admin-calls.js';
 import type { RequestOf } from '../protocol/call.js';
+import { withAuthority } from '../protocol/enrolment.js';
 import type { VolumeSettings } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import type { Keeper } from './cluster-keeper.js';
@@ -83,7 +84,7 @@ export class AccessActions {
         quotaBytes: request.quotaBytes ?? null,
         quotaFiles: request.quotaFiles ?? null,
       });
-      return { home, token: users.makeToken(tx, user, request.label ?? '', request.expiresInMs ?? null) };
+      return { home, token: this.carried(users.makeToken(tx, user, request.label ?? '', request.expiresInMs ?? null)) };
     });
     const role = request.isAdmin ? 'administrator' : 'user';
     this.record(by, 'user.created', `${role} ${user} created by ${by.user}, with token ${token.id}`);
@@ -123,7 +124,7 @@ export class AccessActions {
 
   createToken(by: Actor, user: string, label: string | undefined, expiresInMs: number | undefined): Done & { token: NewToken } {
     const { state, users } = this.context;
-    const token = state.transact((tx) => users.makeToken(tx, user, label ?? '', expiresInMs ?? null));
+    const token = this.carried(state.transact((tx) => users.makeToken(tx, user, label ?? '', expiresInMs ?? null)));
     this.record(by, 'token.created', `token ${token.id} of ${user} created by ${by.user}`);
     return { text: `${user} has a new token ${token.id}`, token };
   }
@@ -136,12 +137,16 @@ export class AccessActions {
     return { text: `${which} of ${user} revoked`, revoked };
   }
 
-  createJoinToken(by: Actor, expiresInMs: number = JOIN_TOKEN_MS): Done & { token: NewToken } {
-    const token = this.context.state.transact((tx) => this.keeper.doors.makeJoinToken(tx, expiresInMs));
+  createJoinToken(by: Actor, expiresInMs: number = JOIN_TOKEN_MS, hosts?: readonly string[]): Done & { token: NewToken } {
+    const token = this.carried(this.context.state.transact((tx) => this.keeper.doors.makeJoinToken(tx, expiresInMs, hosts)));
     this.record(by, 'token.created', `join token ${token.id} created by ${by.user}`);
     return { text: `one node may join with ${token.id} in the next ${durationInWords(expiresInMs)}`, token };
   }
 
+  /** With it goes what the coordinator is known by, when it gives certificates for tokens. */
+  private carried(made: NewToken): NewToken {
+    return { ...made, token: withAuthority(made.token, this.context.authority) };
+  }
   private userStatus(user: string, row: UserRow): UserStatus {
     const { state, users, volumes } = this.context;
     const used = state.index.ofUser(row.id);

@@ -50,6 +50,6 @@ export function accessHandlers(keeper: Keeper, durable: <T>(answer: T) => Promis
       mayManage(caller, user);
       return durable(access.revokeToken(caller, user, token));
     },
-    createJoinToken: (caller, { expiresInMs }) => durable(access.createJoinToken(caller, expiresInMs)),
+    createJoinToken: (caller, { expiresInMs, hosts }) => durable(access.createJoinToken(caller, expiresInMs, hosts)),
   };
 }

@@ -75,6 +75,8 @@ export interface CoordinatorParts {
   readonly cluster: string;
   readonly adminToken: string;
   readonly nodeToken: string;
+  /** SHA-256 of the certificate of the authority whose key we have, if we give certificates. */
+  readonly authority?: string;
   /** Something happened after which the process must end; a restart recovers. */
   readonly onFatal: (error: Error) => void;
   readonly url?: () => string;
@@ -294,6 +296,10 @@ export class Coordinator {
     });
   }
 
+  get nodeToken(): string {
+    return this.parts.nodeToken;
+  }
+
   private context(): ClusterContext {
     const { parts, journal } = this;
     return {
@@ -314,6 +320,7 @@ export class Coordinator {
       written: () => journal.written(),
       synced: () => journal.synced(),
       nodeToken: parts.nodeToken,
+      authority: parts.authority,
       metadataStatus: () => ({
         sequence: journal.sequence,
         bytes: parts.store.sizeBytes + journal.sizeBytes,

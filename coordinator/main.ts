@@ -1,4 +1,5 @@
 /** `holdfast coordinator`: command line, log and signals around a running coordinator. */
+import { readFile, stat } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
@@ -30,6 +31,7 @@ interface Flags extends TlsFiles {
   readonly sessionTimeout: number;
   readonly sync: 'interval' | 'always';
   readonly insecure: boolean;
+  readonly tlsCaKey?: string;
   readonly logLevel: string;
 }
 
@@ -160,6 +162,13 @@ function command(): Command {
     .addOption(option('--tls-key <file>', 'private key, PEM: serve HTTPS', 'TLS_KEY'))
     .addOption(option('--tls-cert <file>', 'certificate, PEM', 'TLS_CERT'))
     .addOption(option('--tls-ca <file>', "the cluster's certificate authority, PEM: take only peers with a certificate of it", 'TLS_CA'))
+    .addOption(
+      option(
+        '--tls-ca-key <file>',
+        "the authority's private key, PEM (0600): whoever shows a token gets a certificate by himself",
+        'TLS_CA_KEY',
+      ),
+    )
     .addOption(option('--insecure', 'allow listening beyond this machine without TLS', 'INSECURE').default(false))
     .addOption(
       option('--log-level <level>', 'debug, info, warn or error', 'LOG_LEVEL').choices(['debug', 'info', 'warn', 'error']).default('info'),
@@ -186,8 +195,21 @@ async function optionsOf(flags: Flags, onFatal: (error: Error) => void): Promise
       syncAlways: flags.sync === 'always',
     },
     tls: await readTls(flags),
+    ...(flags.tlsCaKey === undefined ? {} : { authorityKey: await readAuthorityKey(flags.tlsCaKey) }),
   };
 }
+/** @throws {HoldfastError} EINVAL, also when others may read it: who has it can let anybody in */
+async function readAuthorityKey(file: string): Promise<string> {
+  try {
+    if (((await stat(file)).mode & 0o077) !== 0)
+      throw new HoldfastError('EINVAL', `--tls-ca-key ${file} can be read by others than its owner: chmod 600 ${file}`);
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    throw new HoldfastError('EINVAL', `--tls-ca-key ${file} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown reason'}`);
+  }
+}
+
 function addressOf(text: string): { host: string; port: number } {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);

@@ -4,6 +4,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { NewToken } from '../protocol/access-calls.js';
+import { secretOf } from '../protocol/enrolment.js';
 import type { NodeId } from '../protocol/entities.js';
 import { type Environment, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
@@ -23,6 +24,10 @@ interface JoinToken {
   readonly id: string;
   readonly sha256: string;
   readonly expiresAtMs: number;
+  /** Names and addresses the node's certificate may have; absent = any that nobody else has. */
+  readonly hosts?: readonly string[];
+  /** SHA-256 of the public key it was shown with to get a certificate. */
+  readonly certifiedKey?: string;
 }
 
 export class NodeDoors {
@@ -38,7 +43,7 @@ export class NodeDoors {
 
   /** @throws {HoldfastError} UNAUTHORIZED */
   authenticate(token: string): NodeDoor {
-    const hash = sha256(token);
+    const hash = sha256(secretOf(token));
     if (timingSafeEqual(Buffer.from(hash, 'hex'), this.nodeHash)) return { kind: 'cluster' };
     // A removed node is known, too: it is told so when it registers, which it may not any more.
     for (const [node, row] of this.state.table('nodes').all()) if (row.tokenSha256 === hash) return { kind: 'node', node };
@@ -48,11 +53,11 @@ export class NodeDoors {
   }
 
   /** @returns the secret, which nobody can show again */
-  makeJoinToken(tx: Transaction, expiresInMs: number): NewToken {
+  makeJoinToken(tx: Transaction, expiresInMs: number, hosts?: readonly string[]): NewToken {
     const token = `hf-join-${this.environment.randomBytes(TOKEN_BYTES).toString('base64url')}`;
     const id = `K${nextNumber(tx, LAST_JOIN_TOKEN_SETTING)}`;
     const expiresAtMs = this.nowMs + expiresInMs;
-    tx.put('settings', JOIN_TOKENS_SETTING, [...this.joinTokens, { id, sha256: sha256(token), expiresAtMs }]);
+    tx.put('settings', JOIN_TOKENS_SETTING, [...this.joinTokens, { id, sha256: sha256(token), expiresAtMs, ...(hosts ? { hosts } : {}) }]);
     return { id, token, expiresAtMs };
   }
 
@@ -61,6 +66,23 @@ export class NodeDoors {
     const left = this.joinTokens.filter((one) => one.id !== id);
     if (left.length === this.joinTokens.length) throw new HoldfastError('UNAUTHORIZED', 'this join token has been used already');
     tx.put('settings', JOIN_TOKENS_SETTING, left);
+  }
+
+  /** What a certificate by this token may be for; undefined = nothing was said. */
+  hostsOf(id: string): readonly string[] | undefined {
+    return this.joinTokens.find((one) => one.id === id)?.hosts;
+  }
+  /** From now on only this key gets a certificate by the token. @throws {HoldfastError} UNAUTHORIZED when another one has */
+  bindKey(tx: Transaction, id: string, key: string): void {
+    const all = this.joinTokens;
+    const token = all.find((one) => one.id === id);
+    if (!token || (token.certifiedKey !== undefined && token.certifiedKey !== key))
+      throw new HoldfastError('UNAUTHORIZED', 'another machine has got a certificate by this join token: make a new one');
+    tx.put(
+      'settings',
+      JOIN_TOKENS_SETTING,
+      all.map((one) => (one === token ? { ...one, certifiedKey: key } : one)),
+    );
   }
 
   /** Those that still count. */

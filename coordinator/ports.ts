@@ -138,6 +138,8 @@ export interface ClusterContext {
   synced(): Promise<void>;
   /** Opens the door for nodes that have none of their own. */
   readonly nodeToken: string;
+  /** SHA-256 of the certificate of the authority whose key we have; undefined when we give no certificates. */
+  readonly authority?: string | undefined;
   /** For status: journal sequence, bytes, copies. */
   metadataStatus(): ClusterStatus['metadata'] & { readonly isDiskFull: boolean };
   connectedClients(): number;

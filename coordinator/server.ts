@@ -2,15 +2,18 @@
  * A coordinator as a process has it: data directory, database, journal and sockets around the core. Order of a start: lock the directory, listen
  * (answering "not ready"), load, begin the new epoch, accept.
  */
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { AUTHORITY_PATH, CERTIFICATES_PATH, MAX_ENROLMENT_BYTES } from '../protocol/enrolment.js';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
-import { HoldfastError } from '../protocol/errors.js';
+import { HoldfastError, toWire } from '../protocol/errors.js';
 import { accessKeyOf } from '../protocol/permit.js';
 import { listen } from '../protocol/socket.js';
 import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { BackupFile } from './backup.js';
+import { CertificateDesk, statusOf } from './certificate-desk.js';
 import { createClusterKeeper } from './cluster-keeper.js';
 import { Coordinator, type CoordinatorOptions } from './coordinator.js';
 import { type DataDirectory, damagedMessage, openDataDirectory, writeDurably } from './data-directory.js';
@@ -29,6 +32,8 @@ export interface ServerOptions {
   readonly isInsecureAllowed?: boolean;
   /** With a certificate we speak HTTPS; the same serves when calling nodes. */
   readonly tls?: PeerTls;
+  /** Key of the authority in `tls.ca`, PEM: who shows a token gets a certificate. */
+  readonly authorityKey?: string;
   /** Nodes that keep a copy of the metadata; default 2. */
   readonly metadataCopies?: number;
   readonly coordinator?: Partial<CoordinatorOptions>;
@@ -55,18 +60,20 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
       'EINVAL',
       `${options.host} is reachable from other machines: give --tls-key and --tls-cert, or --insecure if the network is trusted`,
     );
+  const desk = deskOf(options);
   const directory = await openDataDirectory(options.data).catch((error: unknown) => {
     throw diskFull(error, options.data) ?? error;
   });
   let http: HttpServer | undefined;
   try {
     const ready: { coordinator?: Coordinator } = {};
-    http = await openHttp(options, ready);
+    http = await openHttp(options, ready, desk);
     const scheme = serverTls(options.tls) ? 'https' : 'http';
     const { port } = http.address() as AddressInfo;
     const url = `${scheme}://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`;
-    const { coordinator, store, journalStorage } = await startCore(options, environment, directory, url);
-    const sockets = listen(http, coordinator.accept, { log: environment.log });
+    const { coordinator, store, journalStorage } = await startCore(options, environment, directory, url, desk?.fingerprint);
+    const mayConnect = desk ? { mayConnect: (request: IncomingMessage) => desk.isMember(request) } : {};
+    const sockets = listen(http, coordinator.accept, { log: environment.log, ...mayConnect });
     ready.coordinator = coordinator;
     await writeDurably(directory.path, 'url', `${url}\n`, 0o644);
     environment.log('info', 'coordinator is ready', { url, cluster: directory.cluster, epoch: coordinator.epoch });
@@ -105,7 +112,26 @@ function diskFull(error: unknown, data: string): HoldfastError | undefined {
   return new HoldfastError('ENOSPC', `the disk of ${data} is full: free some space there and start the coordinator again; nothing is lost`);
 }
 
-async function startCore(options: ServerOptions, environment: Environment, directory: DataDirectory, url: string) {
+/** @throws {HoldfastError} EINVAL */
+function deskOf({ tls, authorityKey }: ServerOptions): CertificateDesk | undefined {
+  if (authorityKey === undefined) return undefined;
+  if (!tls?.ca || !tls.cert) throw new HoldfastError('EINVAL', '--tls-ca-key needs --tls-ca, --tls-cert and --tls-key as well');
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(authorityKey);
+  } catch {
+    throw new HoldfastError('EINVAL', '--tls-ca-key is no private key (PEM)');
+  }
+  return new CertificateDesk({ key: authorityKey, cert: tls.ca }, tls.cert, (cert) => cert.checkPrivateKey(key));
+}
+
+async function startCore(
+  options: ServerOptions,
+  environment: Environment,
+  directory: DataDirectory,
+  url: string,
+  authority: string | undefined,
+) {
   let store: Database | undefined;
   try {
     store = await Database.open(directory.databaseFile, {
@@ -125,6 +151,7 @@ async function startCore(options: ServerOptions, environment: Environment, direc
       cluster: directory.cluster,
       adminToken: directory.adminToken,
       nodeToken: directory.nodeToken,
+      ...(authority === undefined ? {} : { authority }),
       onFatal: options.onFatal ?? (() => {}),
       url: () => url,
       metadataCopies: options.metadataCopies ?? 2,
@@ -142,9 +169,14 @@ async function startCore(options: ServerOptions, environment: Environment, direc
   }
 }
 
-async function openHttp(options: ServerOptions, ready: { coordinator?: Coordinator }): Promise<HttpServer> {
-  const answer = (request: IncomingMessage, response: ServerResponse): void => void respond(request, response, ready);
-  const tls = serverTls(options.tls);
+async function openHttp(
+  options: ServerOptions,
+  ready: { coordinator?: Coordinator },
+  desk: CertificateDesk | undefined,
+): Promise<HttpServer> {
+  const answer = (request: IncomingMessage, response: ServerResponse): void => void respond(request, response, ready, desk);
+  // Newcomers have no certificate yet: with a desk, whoever has none is told apart by request (desk.isMember), not at the door.
+  const tls = serverTls(options.tls, desk !== undefined);
   const server = tls ? createTlsServer(tls, answer) : createServer(answer);
   server.headersTimeout = 10_000;
   server.requestTimeout = 30_000;
@@ -166,13 +198,24 @@ async function openHttp(options: ServerOptions, ready: { coordinator?: Coordinat
   return server;
 }
 
-async function respond(request: IncomingMessage, response: ServerResponse, ready: { coordinator?: Coordinator }): Promise<void> {
+async function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  ready: { coordinator?: Coordinator },
+  desk: CertificateDesk | undefined,
+): Promise<void> {
   const send = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
     response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(text) });
     response.end(text);
   };
-  if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'only GET\n');
   const path = request.url?.split('?', 1)[0];
+  if (desk && path === AUTHORITY_PATH && request.method === 'GET') return send(200, desk.cert, 'application/x-pem-file');
+  if (desk && path === CERTIFICATES_PATH && request.method === 'POST') {
+    const { status, answer } = await enrol(desk, request, ready.coordinator);
+    return send(status, `${JSON.stringify(answer)}\n`, 'application/json');
+  }
+  if (desk && !desk.isMember(request)) return send(403, 'for peers with a certificate of this cluster\n');
+  if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'only GET\n');
   if (path === '/healthz') return send(200, 'ok\n');
   if (path === '/readyz') return ready.coordinator ? send(200, 'ready\n') : send(503, 'not ready\n');
   if (path !== '/metrics') return send(404, 'not found\n');
@@ -181,6 +224,33 @@ async function respond(request: IncomingMessage, response: ServerResponse, ready
     send(200, await ready.coordinator.keeper.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
   } catch {
     send(500, 'metrics failed\n');
+  }
+}
+
+async function enrol(
+  desk: CertificateDesk,
+  request: IncomingMessage,
+  coordinator: Coordinator | undefined,
+): Promise<{ status: number; answer: unknown }> {
+  try {
+    const parts: Buffer[] = [];
+    let length = 0;
+    for await (const part of request as AsyncIterable<Buffer>) {
+      length += part.length;
+      if (length > MAX_ENROLMENT_BYTES) throw new HoldfastError('E2BIG', 'the request is too long');
+      parts.push(part);
+    }
+    if (!coordinator) throw new HoldfastError('NOT_READY', 'the coordinator is starting');
+    return { status: 200, answer: await desk.issue(coordinator, parsed(Buffer.concat(parts))) };
+  } catch (error) {
+    return { status: statusOf(error), answer: { error: toWire(error) } };
+  }
+}
+function parsed(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch {
+    throw new HoldfastError('BAD_MESSAGE', 'the request is no JSON');
   }
 }
 

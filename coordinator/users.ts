@@ -9,6 +9,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { NewToken } from '../protocol/access-calls.js';
 import type { Connection } from '../protocol/call.js';
+import { secretOf } from '../protocol/enrolment.js';
 import { ROOT_VOLUME, type VolumeId } from '../protocol/entities.js';
 import { type Environment, type Timer, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
@@ -73,7 +74,7 @@ export class Users {
 
   /** @throws {HoldfastError} UNAUTHORIZED */
   authenticate(token: string): AuthenticatedUser {
-    const hash = sha256(token);
+    const hash = sha256(secretOf(token));
     if (timingSafeEqual(Buffer.from(hash, 'hex'), this.adminHash))
       return { user: ADMIN, isAdmin: true, id: undefined, token: undefined, home: ROOT_VOLUME };
     const found = this.byHash.get(hash);

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Cluster } from '../client/api.js';
-import { connect, passphraseIn } from '../client/index.js';
+import { connect, passphraseIn, peerTls } from '../client/index.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
-import { readTls, type TlsFiles } from '../protocol/tls.js';
+import type { TlsFiles } from '../protocol/tls.js';
 import { type Mounted, startMount } from './mounted.js';
 import { checkMachine, checkMountpoint, Refusal } from './preflight.js';
 import { NOBODY } from './root-squash.js';
@@ -115,7 +115,7 @@ async function readOwn(file: string, what: string): Promise<Buffer> {
 
 async function connectOrRefuse(options: Options, mountpoint: string): Promise<Cluster> {
   const token = (await readOwn(options.tokenFile, 'the token file')).toString('utf8').trim();
-  const tls = await readTls(options).catch((error: Error) => {
+  const tls = await peerTls(options.coordinator, token, options).catch((error: Error) => {
     throw new Refusal(error.message);
   });
   const passphrase =

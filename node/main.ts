@@ -1,11 +1,14 @@
 /** `holdfast node`: command line, log and signals around a running node. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
-import { readTls, type TlsFiles } from '../protocol/tls.js';
+import { type PeerTls, readTls, type TlsFiles } from '../protocol/tls.js';
+import { temporaryDirectory } from './disk-layout.js';
+import { diskNodeState } from './node-state.js';
+import { ownCertificate } from './own-certificate.js';
 import { type NodeOptions, type RunningNode, startNode } from './start.js';
 
 export { type NodeOptions, type RunningNode, startNode } from './start.js';
@@ -70,7 +73,8 @@ export async function runNode(argv: readonly string[]): Promise<number> {
   });
   let running: RunningNode;
   try {
-    running = await startNode(await optionsOf(flags, fatal), realEnvironment(log));
+    const environment = realEnvironment(log);
+    running = await startNode(await optionsOf(flags, fatal, environment), environment);
   } catch (error) {
     return fail(error);
   }
@@ -141,7 +145,7 @@ function command(): Command {
     );
 }
 
-async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void): Promise<NodeOptions> {
+async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void, environment: Environment): Promise<NodeOptions> {
   const secret = async (file: string | undefined, flag: string): Promise<string | undefined> => {
     if (file === undefined) return undefined;
     const text = (await read(file, flag)).trim();
@@ -166,8 +170,26 @@ async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void):
     ...(flags.url === undefined ? {} : { url: flags.url }),
     ...(flags.reserve === undefined ? {} : { reserveBytes: flags.reserve }),
     ...(flags.capacity === undefined ? {} : { capacityBytes: flags.capacity }),
-    tls: await readTls(flags),
+    tls: await tlsOf(flags, joinToken ?? token, environment),
   };
+}
+
+/** The certificate that was given, else the node's own, which it gets from the cluster by its token. */
+async function tlsOf(flags: Flags, token: string | undefined, environment: Environment): Promise<PeerTls> {
+  const given = await readTls(flags);
+  if (given.cert !== undefined || new URL(flags.coordinator).protocol !== 'https:') return given;
+  const host = flags.url === undefined ? flags.listen.host : new URL(flags.url).hostname.replace(/^\[|\]$/g, '');
+  await mkdir(temporaryDirectory(flags.data), { recursive: true, mode: 0o700 });
+  const own = await ownCertificate({
+    state: diskNodeState(flags.data),
+    environment,
+    coordinator: flags.coordinator,
+    name: flags.name,
+    hosts: [host],
+    token,
+    ca: given.ca,
+  });
+  return own ?? given;
 }
 
 async function read(path: string, flag: string): Promise<string> {

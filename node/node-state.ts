@@ -2,7 +2,7 @@
 import { type DiskFiles, errnoOf, nodeFiles, replaceFile } from './disk-files.js';
 import { temporaryDirectory } from './disk-layout.js';
 
-export type StateName = 'identity' | 'scrub' | 'credentials';
+export type StateName = 'identity' | 'scrub' | 'credentials' | 'certificate';
 
 export interface NodeState {
   /** @returns undefined when it was never saved. Throws when it is there but cannot be read: then nothing may be assumed. */

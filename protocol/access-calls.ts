@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { query } from './call.js';
+import { hostName } from './enrolment.js';
 import type { VolumeSettings } from './entities.js';
 import { LEAF_SIZE_BYTES, MAX_CHUNK_SIZE_BYTES, MIN_CHUNK_SIZE_BYTES } from './limits.js';
 
@@ -161,6 +162,6 @@ export const accessCalls = {
   createToken: query<Told & { token: NewToken }>()(z.object({ user: z.string().max(64), ...token })),
   /** Ends a token, or all of a user, and whatever is connected by it: at once here, within a heartbeat at the nodes. */
   revokeToken: query<Told & { revoked: string[] }>()(z.object({ user: z.string().max(64), token: z.string().max(64).optional() })),
-  /** Lets one new node in, once. */
-  createJoinToken: query<Told & { token: NewToken }>()(z.object({ expiresInMs })),
+  /** Lets one new node in, once. `hosts`: what a certificate it gets by this token may be for. */
+  createJoinToken: query<Told & { token: NewToken }>()(z.object({ expiresInMs, hosts: z.array(hostName).min(1).max(16).optional() })),
 };

@@ -5,7 +5,7 @@
  * The library's own comforts are off: no reconnection (a dial is tried once, the caller decides), no connection state recovery (it skips
  * authentication), no buffering of emits while disconnected (a stale call would run late), no compression.
  */
-import type { Server as HttpServer } from 'node:http';
+import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { Socket as ServerSocket, Server as SocketIoServer } from 'socket.io';
@@ -194,6 +194,8 @@ export interface SocketServerOptions {
   /** A websocket that joins no namespace within this time is closed. Default 5 s. */
   readonly connectTimeoutMs?: number;
   readonly log?: Log;
+  /** Asked at the upgrade, before anything is said; default: everybody. */
+  readonly mayConnect?: (request: IncomingMessage) => boolean;
 }
 export interface SocketServer {
   /** Number of open connections, joined or not. */
@@ -218,7 +220,11 @@ export function listen(httpServer: HttpServer | HttpsServer, accept: Accept, opt
     pingInterval: 2000,
     pingTimeout: 4000,
     connectTimeout: options.connectTimeoutMs ?? 5000,
-    allowRequest: (_request, callback) => {
+    allowRequest: (request, callback) => {
+      if (options.mayConnect?.(request) === false) {
+        callback('a certificate of the cluster is needed', false);
+        return;
+      }
       const isFull = server.engine.clientsCount >= maxConnections;
       callback(isFull ? 'too many connections' : null, !isFull);
     },
@@ -340,7 +346,7 @@ function causeOf(error: Error & { description?: unknown }, url: string): string 
   const inner = (error.description as { error?: Error; message?: string } | undefined) ?? {};
   const reason = inner.error?.message || inner.message || error.message;
   // A server that does not like our certificate may hang up before it has said so.
-  if (url.startsWith('https:') && /socket hang up|ECONNRESET|disconnected before secure/.test(reason))
+  if (url.startsWith('https:') && /socket hang up|ECONNRESET|disconnected before secure|unexpected server response: 40[03]/i.test(reason))
     return `${reason}; perhaps it takes only peers with a certificate of its cluster (--tls-cert, --tls-key)`;
   return tlsReason(reason);
 }

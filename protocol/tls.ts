@@ -39,10 +39,13 @@ export async function readTls({ tlsCa, tlsCert, tlsKey }: TlsFiles): Promise<Pee
   };
 }
 
-/** For https.createServer; undefined when there is no certificate to serve with. */
-export function serverTls(tls: PeerTls | undefined): Record<string, unknown> | undefined {
+/**
+ * For https.createServer; undefined when there is no certificate to serve with.
+ * @param takesNewcomers peers without a certificate are let in, and must be told apart by what they ask for
+ */
+export function serverTls(tls: PeerTls | undefined, takesNewcomers = false): Record<string, unknown> | undefined {
   if (!tls?.key || !tls.cert) return undefined;
-  const peers = tls.ca === undefined ? {} : { ca: tls.ca, requestCert: true, rejectUnauthorized: true };
+  const peers = tls.ca === undefined ? {} : { ca: tls.ca, requestCert: true, rejectUnauthorized: !takesNewcomers };
   return { key: tls.key, cert: tls.cert, minVersion: 'TLSv1.3', ...peers };
 }
 

@@ -1,6 +1,6 @@
 /**
  * A cluster on three machines, played by three network namespaces that are joined by a switch: coordinator, two nodes and a client speak TLS with
- * certificates from `holdfast cluster`; strangers on the same network get nothing. Skipped, with the reason, without root or namespaces.
+ * certificates from `holdfast cluster`, or got by their tokens; strangers on the same network get nothing. Skipped, with the reason, without root or namespaces.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -102,7 +102,7 @@ describe.skipIf(obstacle !== undefined)('three machines with TLS', () => {
     const listen = ['coordinator', '--data', local('coordinator'), '--listen', `${address('a')}:4700`, '--log-level', 'error'];
     const inTheClear = await holdfast('a', ...listen);
     expect(inTheClear).toMatchObject({ code: 2, stderr: expect.stringContaining('--tls-cert') });
-    start('a', ...listen, ...certificate('coordinator'));
+    start('a', ...listen, ...certificate('coordinator'), '--tls-ca-key', local('ca/ca-key.pem'));
     const hasToken = await waitUntil(() => existsSync(local('coordinator/node-token')), 60_000);
     expect(hasToken).toBe(true);
     start('b', ...node('b', 'n1', certificate('n1')));
@@ -178,5 +178,46 @@ describe.skipIf(obstacle !== undefined)('three machines with TLS', () => {
     const { nodes } = JSON.parse(await succeeds('c', ...anna('status', '--json', ...certificate('anna')))) as { nodes: { name: string }[] };
     expect(nodes.map(({ name }) => name).sort()).toEqual(['n1', 'n2']);
     await end(mallory);
+  });
+
+  it('give a certificate to a node and to a user who have nothing but their tokens', async () => {
+    await succeeds('a', ...anna('node', 'join-token', '--host', address('c'), '--token-out', local('n3.join'), ...certificate('anna')));
+    await succeeds('a', ...anna('user', 'create', 'berta', '--token-out', local('berta.token'), ...certificate('anna')));
+    const joining = ['node', '--data', local('n3'), '--name', 'n3', '--coordinator', COORDINATOR, '--listen', `${address('c')}:4712`];
+    const node3 = (): ChildProcess =>
+      start('c', ...joining, '--join-token-file', local('n3.join'), '--reserve', '1M', '--log-level', 'error');
+    const berta = (machine: Machine, ...args: string[]): Promise<Ended> =>
+      runProgram('nsenter', onMachine(machine, [...args, '--coordinator', COORDINATOR, '--token-file', local('berta.token')]), {
+        env: { XDG_CONFIG_HOME: local(`config-${machine}`) },
+      });
+    const isUp = (): Promise<boolean> =>
+      waitUntil(async () => {
+        const { code, stdout } = await berta('b', 'status', '--json');
+        const nodes = code === 0 ? (JSON.parse(stdout) as { nodes: { name: string; state: string }[] }).nodes : [];
+        return nodes.some(({ name, state }) => name === 'n3' && state === 'up');
+      }, 60_000);
+    const first = node3();
+    expect(await isUp()).toBe(true);
+    const data = randomBytes(2_000_000);
+    writeFileSync(local('letters'), data);
+    expect(await berta('b', 'upload', local('letters'), '/')).toMatchObject({ code: 0 });
+    // From another machine of hers, and by the node's own certificate after a restart without the token, which is used up.
+    await end(first);
+    rmSync(local('n3.join'));
+    node3();
+    expect(await isUp()).toBe(true);
+    rmSync(local('letters-back'), { force: true });
+    expect(await berta('c', 'download', '/letters', '--output', local('letters-back'))).toMatchObject({ code: 0 });
+    expect(readFileSync(local('letters-back')).equals(data)).toBe(true);
+    // A token that names another authority is not shown to this one.
+    writeFileSync(
+      local('strange.token'),
+      readFileSync(local('berta.token'), 'utf8')
+        .trim()
+        .replace(/\..*$/, `.${'A'.repeat(43)}`),
+    );
+    const strange = ['status', '--coordinator', COORDINATOR, '--token-file', local('strange.token')];
+    const refused = await runProgram('nsenter', onMachine('b', strange), { env: { XDG_CONFIG_HOME: local('config-strange') } });
+    expect([refused.code, refused.stderr]).toEqual([8, expect.stringContaining('not sent')]);
   });
 });

@@ -3,9 +3,10 @@ import { resolve } from 'node:path';
 import { render } from 'ink';
 import { findTarget, tlsFiles } from '../client/cli/target.js';
 import { liveEnvironment } from '../client/live-environment.js';
+import { peerTls } from '../client/own-certificate.js';
 import type { Environment } from '../protocol/environment.js';
 import { socketDialer } from '../protocol/socket.js';
-import { readTls } from '../protocol/tls.js';
+import { type PeerTls, readTls } from '../protocol/tls.js';
 import { AdminSource } from './admin-source.js';
 import { App } from './app.js';
 import { actLocally, localProcesses } from './local-cluster.js';
@@ -30,10 +31,21 @@ function stateDirectoryOf(options: TuiOptions, environment: Readonly<Record<stri
   }
 }
 
+/** Which cluster it is may be known only later; then what was named has to do. */
+async function tlsOf(options: TuiOptions): Promise<PeerTls> {
+  const named = tlsFiles(options, process.env);
+  try {
+    const { url, token } = findTarget(options, process.env);
+    return await peerTls(url, token, named);
+  } catch {
+    return await readTls(named);
+  }
+}
+
 /** Runs until the user leaves. @returns the exit code */
 export async function runScreen(options: TuiOptions): Promise<number> {
   const environment: Environment = liveEnvironment();
-  const tls = await readTls(tlsFiles(options, process.env));
+  const tls = await tlsOf(options);
   const stateDir = stateDirectoryOf(options, process.env);
   let finish: (code: number) => void = () => {};
   const ended = new Promise<number>((resolve_) => {

@@ -203,9 +203,16 @@ export function addAccessCommands(program: Command, node: Command, group: string
     node,
     'join-token',
     'a token with which one new node may join, once',
-    ['node join-token --token-out shelf2.join', 'node --data DIR --name shelf2 --coordinator URL --join-token-file shelf2.join'],
+    [
+      'node join-token --host shelf2 --token-out shelf2.join',
+      'node --data DIR --name shelf2 --coordinator URL --join-token-file shelf2.join',
+    ],
     async () => (await users()).joinToken,
-    tokenSettings,
+    (c) =>
+      tokenSettings(c).option(
+        '--host <host...>',
+        "with TLS: name or address the node's certificate may be for (default: any that no other machine of the cluster has)",
+      ),
   );
 }
 

@@ -2,9 +2,10 @@
 
 import { join } from 'node:path';
 import { DEFAULT_VOLUME_NAME } from '../../protocol/entities.js';
-import { type PeerTls, readTls, type TlsFiles } from '../../protocol/tls.js';
+import type { PeerTls, TlsFiles } from '../../protocol/tls.js';
 import type { AdminConnection } from '../admin.js';
 import type { Cluster, ConnectOptions, Unlock } from '../api.js';
+import { peerTls } from '../own-certificate.js';
 import { toClusterPath } from './cluster-path.js';
 import { findUnlock, LOCAL_KEY_FILE, type SecretOptions } from './secrets.js';
 import { findTarget, type Target, type TargetOptions, tlsFiles } from './target.js';
@@ -63,7 +64,7 @@ export class Context {
 
   /** Certificates for an https coordinator. @throws {HoldfastError} EINVAL */
   private tls(): Promise<PeerTls> {
-    return readTls(tlsFiles(this.options, process.env));
+    return peerTls(this.target.url, this.target.token, tlsFiles(this.options, process.env));
   }
 
   /** What opens an encrypted volume, if something was given. @throws {CliError} */

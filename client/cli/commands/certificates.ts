@@ -2,7 +2,7 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { issueCertificate, type KeyAndCertificate, newAuthority } from '../certificate.js';
+import { issueCertificate, type KeyAndCertificate, newAuthority } from '../../../protocol/certificate.js';
 import type { Context } from '../context.js';
 import { CliError, EXIT } from '../exit-codes.js';
 
@@ -28,7 +28,9 @@ export function init(context: Context, { tls: directory }: { tls: string }): voi
     return;
   }
   context.print(`${name}: its certificate authority is in ${directory}. Whoever has ${CA_KEY} can join the cluster: it stays here.`);
-  context.print(`Next, for each machine:  holdfast cluster issue NAME --host HOST --tls ${directory}`);
+  context.print(
+    `Next, for the coordinator:  holdfast cluster issue NAME --host HOST --tls ${directory}; started with --tls-ca-key it gives the others theirs.`,
+  );
 }
 
 /** `cluster issue NAME --tls DIR` */

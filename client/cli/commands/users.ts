@@ -138,11 +138,14 @@ export async function grant(context: Context, _options: unknown, volume: string,
   else context.print(text);
 }
 
-export async function joinToken(context: Context, options: TokenOptions): Promise<void> {
+export async function joinToken(context: Context, options: TokenOptions & { host?: string[] }): Promise<void> {
   const admin = await context.admin();
   const keep = await prepared(options.tokenOut);
-  const { expires } = options;
-  const made = await admin.call('createJoinToken', expires === undefined ? {} : { expiresInMs: expires });
+  const { expires, host: hosts } = options;
+  const made = await admin.call('createJoinToken', {
+    ...(expires === undefined ? {} : { expiresInMs: expires }),
+    ...(hosts === undefined ? {} : { hosts }),
+  });
   await keep?.(made.token);
   if (context.isJson) context.json({ schema: 1, ...made, token: shown(made.token, options.tokenOut) });
   else tell(context, made.text, made.token, options.tokenOut);

@@ -14,7 +14,7 @@ export interface KeyAndCertificate {
 }
 
 const AUTHORITY_DAYS = 3650;
-const CERTIFICATE_DAYS = 825;
+export const CERTIFICATE_DAYS = 825;
 const DAY_MS = 86_400_000;
 /** Clocks of machines differ. */
 const BACKDATED_MS = 3_600_000;
@@ -117,7 +117,8 @@ function serialFrom(random: Buffer): Buffer {
   return serial;
 }
 
-const keyPair = (): { publicKey: KeyObject; privateKey: KeyObject; pem: string } => {
+/** P-256. `pem`: the private key. */
+export const keyPair = (): { publicKey: KeyObject; privateKey: KeyObject; pem: string } => {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   return { publicKey, privateKey, pem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
 };
@@ -148,17 +149,27 @@ export function issueCertificate(
   random: Buffer,
 ): KeyAndCertificate {
   const { publicKey, pem: key } = keyPair();
+  return { key, cert: certifyKey(authority, publicKey, { commonName, hosts, days: CERTIFICATE_DAYS }, nowMs, random) };
+}
+
+/** The same for a key that somebody else has made and keeps. @param publicKey on P-256 */
+export function certifyKey(
+  authority: KeyAndCertificate,
+  publicKey: KeyObject,
+  { commonName, hosts, days }: { readonly commonName: string; readonly hosts: readonly string[]; readonly days: number },
+  nowMs: number,
+  random: Buffer,
+): string {
   const extensions = [
     extension('2.5.29.19', true, sequence()),
     extension('2.5.29.15', true, bits(Buffer.from([0x80]), 7)), // digital signature
     extension('2.5.29.37', false, sequence(oid('1.3.6.1.5.5.7.3.2'), ...(hosts.length > 0 ? [oid('1.3.6.1.5.5.7.3.1')] : []))),
     ...(hosts.length > 0 ? [extension('2.5.29.17', false, alternativeNames(hosts))] : []),
   ];
-  const cert = certificate({
+  return certificate({
     ...{ subject: commonName, issuer: commonNameOf(authority.cert) },
-    ...{ publicKey, issuerKey: createPrivateKey(authority.key), days: CERTIFICATE_DAYS, nowMs, serial: serialFrom(random), extensions },
+    ...{ publicKey, issuerKey: createPrivateKey(authority.key), days, nowMs, serial: serialFrom(random), extensions },
   });
-  return { key, cert };
 }
 
 function commonNameOf(cert: string): string {
