@@ -44,6 +44,16 @@ describe('metadata cache', () => {
     expect(cache.entry(1, 'a')).toBeUndefined();
   });
 
+  it('does not know where a name leads once what it led to is known to have none', () => {
+    cache.putEntry(cache.stamp(), directory(1), 'a', 7);
+    cache.putAttributes(cache.stamp(), attributes(7, 1));
+    expect(cache.entry(1, 'a')).toBe(7);
+    cache.putAttributes(cache.stamp(), attributes(7, 2, { nlink: 0 }));
+    expect(cache.entry(1, 'a')).toBeUndefined();
+    cache.putEntry(cache.stamp(), directory(2), 'a', 8);
+    expect(cache.entry(1, 'a')).toBe(8);
+  });
+
   it('keeps no answer that was under way when a recall came', () => {
     const stamp = cache.stamp();
     cache.recall(7);

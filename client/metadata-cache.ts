@@ -47,6 +47,8 @@ export class MetadataCache {
     const directory = this.directories.get(parent);
     if (!directory) return undefined;
     const inode = directory.names.get(name);
+    // Its last name is gone, and this one is still here because the answer to what took it (an own rename, perhaps) is under way.
+    if (typeof inode === 'number' && this.inodes.get(inode)?.nlink === 0) return undefined;
     return inode === undefined && directory.isComplete ? null : inode;
   }
 

@@ -32,6 +32,8 @@ export interface Surroundings {
   /** Largest file that is worth writing. */
   readonly maxFileBytes: number;
   readonly chunkSizeBytes: number;
+  /** Disks are so small that they may fill up, or were full since the last verification: then the trash gives way. */
+  mayBeFull(): boolean;
   /** False as soon as any fault was injected since the last verification: then calls may fail. */
   isCalm(): boolean;
   /** Simulated pause. */

@@ -9,6 +9,7 @@ import { describe } from './network.js';
 import type { Program, Surroundings } from './program.js';
 import { AppendProgram, CounterProgram, RegionProgram, ReplaceProgram } from './shared-programs.js';
 import { SnapshotProgram } from './snapshot-program.js';
+import { TrashProgram } from './trash-program.js';
 import { TreeProgram } from './tree-program.js';
 import { fenceOffReality, World } from './world.js';
 
@@ -60,6 +61,8 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
 class Run {
   private readonly cluster: Cluster;
   private readonly judge: Judge;
+  private readonly isTight: boolean;
+  private wereFull = false;
   private readonly programs: Program[] = [];
   private readonly injected = new Map<string, number>();
   private isCalm = true;
@@ -72,12 +75,13 @@ class Run {
     private readonly options: RunOptions,
   ) {
     const { random } = world;
+    // Little room in some, so that nodes can be unevenly full.
+    this.isTight = random.chance(0.5);
     this.cluster = new Cluster(world, {
       nodes: random.chance(0.8) ? 3 : 4,
       clients: random.chance(0.75) ? 2 : 3,
       deletionGraceMs: random.pick([0, 0, 100, 1500]),
-      // Little in some, so that nodes can be unevenly full.
-      capacityBytes: random.chance(0.5) ? 2 ** 40 : SMALL_DISK_BYTES,
+      capacityBytes: this.isTight ? SMALL_DISK_BYTES : 2 ** 40,
     });
     this.judge = new Judge(this.cluster);
     this.cluster.listener = {
@@ -108,12 +112,13 @@ class Run {
       administrator: this.cluster.administrator,
       maxFileBytes: MAX_FILE_BYTES,
       chunkSizeBytes: CHUNK_SIZE_BYTES,
+      mayBeFull: () => this.isTight || this.wereFull,
       isCalm: () => this.isCalm,
       pause: (delayMs) => this.pause(delayMs),
     };
     const [a, b] = random.shuffled(this.cluster.clients) as [SimClient, SimClient];
     this.programs.push(new TreeProgram('p1', around), new TreeProgram('p2', around));
-    const shared = [AppendProgram, ReplaceProgram, CounterProgram, RegionProgram, SnapshotProgram] as const;
+    const shared = [AppendProgram, ReplaceProgram, CounterProgram, RegionProgram, SnapshotProgram, TrashProgram] as const;
     for (const [at, Shared] of random.shuffled(shared).slice(0, 2).entries()) this.programs.push(new Shared(`s${at}`, around, [a, b]));
   }
 
@@ -210,6 +215,7 @@ class Run {
       await this.pause(random.between(0, phaseMs * 0.9));
       const name = random.weighted(weights);
       this.isCalm = false;
+      if (name.endsWith('full')) this.wereFull = true;
       world.note(`fault: ${name}`);
       if (await faults[name]?.run(context)) this.injected.set(name, (this.injected.get(name) ?? 0) + 1);
       world.note(`fault ends: ${name}`);
@@ -269,6 +275,7 @@ class Run {
     for (const problem of this.judge.countProblems()) world.fail(problem);
     await this.drive('what an administrator sees', STUCK_AFTER_MS, this.askAround());
     this.isCalm = true;
+    this.wereFull = false;
     this.nodesLostPower = false;
   }
 
@@ -297,6 +304,8 @@ class Run {
     const { world, cluster, judge } = this;
     const seat = world.random.pick(cluster.clients);
     for (const program of this.programs) await this.drive(`${program.name} clean-up`, STUCK_AFTER_MS, program.cleanUp(seat));
+    // What the programs deleted just now waits in the trash, when that is on.
+    await this.drive('emptying the trash', STUCK_AFTER_MS, cluster.administrator.ask('emptyTrash', { path: '/', olderThanMs: 0 }));
     if (this.isBroken) return;
     const isClean = (): boolean => judge.leftOvers(this.options.waitsForOrphans === true).length === 0;
     // Copies and uploads that no commit named are found by the next inventory, half an hour later, and given up after a quarter more.
