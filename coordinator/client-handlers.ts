@@ -103,6 +103,8 @@ export class ClientHandlers {
     let session: Session | undefined;
     connection.onCall = (frame) => {
       if (frame.method === 'hello') {
+        const refusal = this.ports.sessions.refusal(caller);
+        if (refusal) return Promise.reject(refusal);
         const connected = this.ports.sessions.connect(caller, description, connection);
         session = connected.session;
         const login = connected.resumed ? undefined : users.login(user, description);

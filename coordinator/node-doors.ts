@@ -2,12 +2,12 @@
  * By what token a node comes in: the cluster's node token (whoever has it may join, under any name), a join token (once, for a node that is not
  * known yet, and until it expires), or the node's own token, which it made itself and whose hash was put beside it when it joined.
  */
-import { timingSafeEqual } from 'node:crypto';
 import type { NewToken } from '../protocol/access-calls.js';
 import { secretOf } from '../protocol/enrolment.js';
 import type { NodeId } from '../protocol/entities.js';
 import { type Environment, wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
+import { isSameSecret } from '../protocol/permit.js';
 import { nextNumber, type State, type Transaction } from './state.js';
 import { sha256 } from './users.js';
 
@@ -31,23 +31,23 @@ interface JoinToken {
 }
 
 export class NodeDoors {
-  private readonly nodeHash: Buffer;
+  private readonly nodeHash: string;
 
   constructor(
     private readonly environment: Environment,
     private readonly state: State,
     nodeToken: string,
   ) {
-    this.nodeHash = Buffer.from(sha256(nodeToken), 'hex');
+    this.nodeHash = sha256(nodeToken);
   }
 
   /** @throws {HoldfastError} UNAUTHORIZED */
   authenticate(token: string): NodeDoor {
     const hash = sha256(secretOf(token));
-    if (timingSafeEqual(Buffer.from(hash, 'hex'), this.nodeHash)) return { kind: 'cluster' };
+    if (isSameSecret(hash, this.nodeHash)) return { kind: 'cluster' };
     // A removed node is known, too: it is told so when it registers, which it may not any more.
-    for (const [node, row] of this.state.table('nodes').all()) if (row.tokenSha256 === hash) return { kind: 'node', node };
-    const join = this.joinTokens.find((one) => one.sha256 === hash);
+    for (const [node, row] of this.state.table('nodes').all()) if (isSameSecret(hash, row.tokenSha256 ?? '')) return { kind: 'node', node };
+    const join = this.joinTokens.find((one) => isSameSecret(hash, one.sha256));
     if (join) return { kind: 'join', id: join.id };
     throw new HoldfastError('UNAUTHORIZED', 'the token is not valid here: a join token counts once, and until it expires');
   }

@@ -9,7 +9,8 @@ import type { AddressInfo } from 'node:net';
 import { AUTHORITY_PATH, CERTIFICATES_PATH, MAX_ENROLMENT_BYTES } from '../protocol/enrolment.js';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError, toWire } from '../protocol/errors.js';
-import { accessKeyOf } from '../protocol/permit.js';
+import { limitPeers } from '../protocol/peer-limit.js';
+import { accessKeyOf, isSameSecret, metricsTokenOf } from '../protocol/permit.js';
 import { listen } from '../protocol/socket.js';
 import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { BackupFile } from './backup.js';
@@ -22,6 +23,16 @@ import { JournalDamaged } from './journal.js';
 import { JournalFiles } from './journal-files.js';
 import { coordinatorPermit, HttpMetadataPeer } from './metadata-peer.js';
 import { StoreDamaged } from './metadata-store.js';
+
+/** Of which the coordinator itself never needs it: monitoring is told where it is. */
+const METRICS_TOKEN_FILE = 'metrics-token';
+/** Behind one address there may be many mounts and a node of each disk. */
+const MAX_CONNECTIONS_PER_ADDRESS = 1500;
+
+interface Ready {
+  coordinator?: Coordinator;
+  metricsToken?: string;
+}
 
 export interface ServerOptions {
   readonly data: string;
@@ -66,8 +77,8 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
   });
   let http: HttpServer | undefined;
   try {
-    const ready: { coordinator?: Coordinator } = {};
-    http = await openHttp(options, ready, desk);
+    const ready: Ready = {};
+    http = await openHttp(options, ready, desk, environment);
     const scheme = serverTls(options.tls) ? 'https' : 'http';
     const { port } = http.address() as AddressInfo;
     const url = `${scheme}://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`;
@@ -75,6 +86,8 @@ export async function startCoordinator(options: ServerOptions, environment: Envi
     const mayConnect = desk ? { mayConnect: (request: IncomingMessage) => desk.isMember(request) } : {};
     const sockets = listen(http, coordinator.accept, { log: environment.log, ...mayConnect });
     ready.coordinator = coordinator;
+    ready.metricsToken = metricsTokenOf(accessKeyOf(directory.nodeToken, directory.cluster));
+    await writeDurably(directory.path, METRICS_TOKEN_FILE, `${ready.metricsToken}\n`, 0o600);
     await writeDurably(directory.path, 'url', `${url}\n`, 0o644);
     environment.log('info', 'coordinator is ready', { url, cluster: directory.cluster, epoch: coordinator.epoch });
     const close = async (): Promise<void> => {
@@ -171,17 +184,18 @@ async function startCore(
 
 async function openHttp(
   options: ServerOptions,
-  ready: { coordinator?: Coordinator },
+  ready: Ready,
   desk: CertificateDesk | undefined,
+  environment: Environment,
 ): Promise<HttpServer> {
   const answer = (request: IncomingMessage, response: ServerResponse): void => void respond(request, response, ready, desk);
   // Newcomers have no certificate yet: with a desk, whoever has none is told apart by request (desk.isMember), not at the door.
   const tls = serverTls(options.tls, desk !== undefined);
-  const server = tls ? createTlsServer(tls, answer) : createServer(answer);
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 30_000;
-  server.keepAliveTimeout = 30_000;
+  // Who connects and says nothing, or little now and then, is cut off.
+  const timeouts = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 2000, keepAliveTimeout: 30_000 };
+  const server = tls ? createTlsServer({ ...timeouts, ...tls }, answer) : createServer(timeouts, answer);
   server.maxConnections = 4000;
+  limitPeers(server, { maxPerAddress: MAX_CONNECTIONS_PER_ADDRESS, speaksPlainHttp: !tls, log: environment.log });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const where = `${options.host}:${options.port}`;
@@ -198,12 +212,7 @@ async function openHttp(
   return server;
 }
 
-async function respond(
-  request: IncomingMessage,
-  response: ServerResponse,
-  ready: { coordinator?: Coordinator },
-  desk: CertificateDesk | undefined,
-): Promise<void> {
+async function respond(request: IncomingMessage, response: ServerResponse, ready: Ready, desk: CertificateDesk | undefined): Promise<void> {
   const send = (status: number, text: string, type = 'text/plain; charset=utf-8'): void => {
     response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(text) });
     response.end(text);
@@ -219,7 +228,10 @@ async function respond(
   if (path === '/healthz') return send(200, 'ok\n');
   if (path === '/readyz') return ready.coordinator ? send(200, 'ready\n') : send(503, 'not ready\n');
   if (path !== '/metrics') return send(404, 'not found\n');
-  if (!ready.coordinator) return send(503, 'not ready\n');
+  if (!ready.coordinator || ready.metricsToken === undefined) return send(503, 'not ready\n');
+  const { authorization } = request.headers;
+  if (!isSameSecret(authorization ?? '', `Bearer ${ready.metricsToken}`))
+    return send(401, `metrics are for who has the token in the file ${METRICS_TOKEN_FILE} of the coordinator's data directory\n`);
   try {
     send(200, await ready.coordinator.keeper.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
   } catch {

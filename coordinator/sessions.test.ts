@@ -325,3 +325,20 @@ describe('without room for more metadata', () => {
     expect(rig.fatal).toEqual([]);
   });
 });
+
+describe('clients made up by the thousand', () => {
+  it('are refused beyond a number of sessions of one user, and taken again when some have ended', async () => {
+    let refusal: unknown;
+    while (refusal === undefined && rig.coordinator.sessions.connectedCount < 1100)
+      await rig.client().catch((error: unknown) => {
+        refusal = error;
+      });
+    expect(refusal).toMatchObject({ code: 'OVERLOADED' });
+    expect(rig.coordinator.sessions.connectedCount).toBe(1000);
+    // Whoever has a session goes on.
+    a.disconnect();
+    await a.connect();
+    await a.call('leave', {});
+    await expect(rig.client()).resolves.toBeDefined();
+  });
+});

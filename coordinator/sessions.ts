@@ -21,6 +21,10 @@ export const clientIdOf = (clientSecret: string): ClientId => createHash('sha256
 /** More unanswered changes than this of one client are not let in. */
 const MAX_STORED_REPLIES = 4096;
 
+/** Each has a row, and after a restart changes wait for every one of them: not for who makes up clients by the thousand. */
+const MAX_SESSIONS_OF_USER = 1000;
+const LOG_AGAIN_MS = 60_000;
+
 export class Session {
   connection: Connection | undefined;
   /** Monotonic clock; undefined while connected. */
@@ -89,6 +93,24 @@ export class Sessions {
     for (const session of this.byClient.values()) if (session.connection) count++;
     return count;
   }
+
+  /** Why no session may begin for this caller now; undefined = it may. One that is known goes on in any case. */
+  refusal({ client, user }: ClientCaller): HoldfastError | undefined {
+    if (this.byClient.size < MAX_SESSIONS_OF_USER || this.byClient.has(client)) return undefined;
+    let count = 0;
+    for (const session of this.byClient.values()) if (session.caller.user === user) count++;
+    if (count < MAX_SESSIONS_OF_USER) return undefined;
+    const nowMs = this.environment.monotonicMs();
+    if (nowMs - this.loggedAtMs > LOG_AGAIN_MS) {
+      this.loggedAtMs = nowMs;
+      this.environment.log('warn', 'a user has as many sessions as are allowed: more are refused', { user, sessions: count });
+    }
+    return new HoldfastError(
+      'OVERLOADED',
+      `"${user}" has ${count} sessions: end some, or try again when those that were given up time out`,
+    );
+  }
+  private loggedAtMs = Number.NEGATIVE_INFINITY;
 
   /** A client said hello: its session goes on, or begins. */
   connect(caller: ClientCaller, description: string, connection: Connection): { session: Session; resumed: boolean } {

@@ -15,7 +15,7 @@ import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_IDS_PER_CALL, SMALL_CHUNK_BYTES } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
-import { checkPermit, KnownPermits, type Permit, sign } from '../protocol/permit.js';
+import { checkPermit, isSameSecret, KnownPermits, metricsTokenOf, type Permit, sign } from '../protocol/permit.js';
 import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut } from './chunk-store.js';
 import { IdLocks } from './id-locks.js';
 import { inParallel } from './parallel.js';
@@ -103,7 +103,7 @@ export class ChunkService {
    * Recognises the coordinator itself. Before registration the current generation is unknown: then only the permit that never grows old counts.
    * @throws {HoldfastError} NOT_READY, UNAUTHORIZED, PERMIT_EXPIRED, FORBIDDEN
    */
-  authorizeCoordinator(permitText: string): void {
+  authorizeCoordinator(permitText: string): Permit {
     const { membership } = this;
     let permit: Permit;
     if (membership || !this.home) permit = this.authorize(permitText, 'write');
@@ -114,6 +114,14 @@ export class ChunkService {
         now: Number.MAX_SAFE_INTEGER,
       });
     if (permit.client !== 'coordinator') throw new HoldfastError('FORBIDDEN', 'metadata copies are for the coordinator only');
+    return permit;
+  }
+
+  /** Who may see the metrics. @throws {HoldfastError} NOT_READY, UNAUTHORIZED */
+  authorizeMetrics(token: string): void {
+    const key = (this.membership ?? this.home)?.accessKey;
+    if (!key) throw new HoldfastError('NOT_READY', 'this node has not been in a cluster yet');
+    if (!isSameSecret(token, metricsTokenOf(key))) throw new HoldfastError('UNAUTHORIZED', 'not the metrics token of this cluster');
   }
 
   /**

@@ -12,7 +12,8 @@ import { realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { HttpChunkPeer } from '../protocol/http-chunk-peer.js';
 import { MAX_PUT_BODY_BYTES } from '../protocol/limits.js';
-import { type Permit, sign } from '../protocol/permit.js';
+import { limitPeers } from '../protocol/peer-limit.js';
+import { metricsTokenOf, type Permit, sign } from '../protocol/permit.js';
 import { ChunkService } from './chunk-service.js';
 import { chunkOf } from './chunk-store.contract.js';
 import { createChunkServer } from './http-server.js';
@@ -217,7 +218,9 @@ describe('chunk port and peer', () => {
     expect(unready.status).toBe(503);
     expect(unready.body.toString()).toContain('not registered');
     await peer.put([{ id: small.id, parts: [small.encoded] }], options);
-    const metrics = (await ask('GET', '/metrics', { permit: '' })).body.toString();
+    for (const wrong of ['', permit, metricsTokenOf(Buffer.alloc(32, 2))])
+      expect((await ask('GET', '/metrics', { permit: wrong })).status).toBe(401);
+    const metrics = (await ask('GET', '/metrics', { permit: metricsTokenOf(KEY) })).body.toString();
     expect(metrics).toContain('holdfast_node_chunks 1');
     expect(metrics).not.toContain(small.id);
   });
@@ -342,5 +345,43 @@ describe('metadata copies over HTTP', () => {
       '/metadata/append?name=j&offset=-1&epoch=1',
     ])
       expect((await ask('POST', path, { ...asCoordinator, body: 'x' })).status).toBe(400);
+  });
+});
+
+describe('a peer that takes more than its share', () => {
+  it('is refused beyond a few requests at once on one connection, and by its address beyond many connections', async () => {
+    await peer.put([{ id: large.id, parts: [large.encoded] }], options);
+    const pipelining = connect(Number(new URL(url).port), '127.0.0.1');
+    pipelining.on('error', () => {});
+    let heard = '';
+    const isRefused = new Promise<void>((resolve) => {
+      pipelining.on('data', (bytes: Buffer) => {
+        heard += bytes.toString('latin1');
+        if (heard.includes('OVERLOADED')) resolve();
+      });
+    });
+    pipelining.write(`GET /chunks/${large.id} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${permit}\r\n\r\n`.repeat(20));
+    await isRefused;
+    expect(heard.match(/HTTP\/1\.1 200/g)?.length).toBe(8);
+    pipelining.destroy();
+
+    const limited = createServer((_request, response) => response.end('ok'));
+    limitPeers(limited, { maxPerAddress: 3, speaksPlainHttp: true });
+    const { port } = new URL(await listening(limited));
+    const held = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const socket = connect(Number(port), '127.0.0.1');
+        await once(socket, 'connect');
+        return socket;
+      }),
+    );
+    const fourth = connect(Number(port), '127.0.0.1');
+    const [sorry] = (await once(fourth, 'data')) as [Buffer];
+    expect(sorry.toString()).toMatch(/503 .*OVERLOADED/s);
+    const elsewhere = connect({ port: Number(port), host: '127.0.0.1', localAddress: '127.0.0.2' });
+    elsewhere.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
+    expect(((await once(elsewhere, 'data')) as [Buffer])[0].toString()).toContain('200');
+    for (const socket of [...held, fourth, elsewhere]) socket.destroy();
+    await new Promise((resolve) => limited.close(resolve));
   });
 });

@@ -6,15 +6,24 @@ import { DURABLE_HEADER, decodeBatch, encodeBatch, SHA256_HEADER, statusOf } fro
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError, toWire } from '../protocol/errors.js';
 import { MAX_BATCH_CHUNKS, MAX_IDS_PER_CALL, MAX_PUT_BODY_BYTES } from '../protocol/limits.js';
+import { limitPeers } from '../protocol/peer-limit.js';
+import type { Permit } from '../protocol/permit.js';
 import { type PeerTls, serverTls } from '../protocol/tls.js';
 import { BodyBuffers } from './body-buffers.js';
 import type { ChunkService } from './chunk-service.js';
 import { MetadataStore } from './metadata-store.js';
 import type { NodeMetrics } from './metrics.js';
+import { Shares } from './shares.js';
 
-/** Bodies of requests under way together; beyond it, requests are answered OVERLOADED. */
-const MAX_BODIES_BYTES = 256 * 1024 * 1024;
 const MAX_CONNECTIONS = 2000;
+/** Behind one address there may be many mounts, of eight connections each. */
+const MAX_CONNECTIONS_PER_ADDRESS = 1000;
+/** Sent without waiting for replies. Nobody of ours sends a second one. */
+const MAX_REQUESTS_PER_CONNECTION = 8;
+/** A connection of which no byte moves for this long, either way, is closed. */
+const SILENCE_MS = 60_000;
+/** A body of which nothing comes for this long is given up. */
+const BODY_SILENCE_MS = 10_000;
 /** Longer than any client of ours keeps an idle connection, so it is the client who closes and never meets a connection just gone. */
 const KEEP_ALIVE_MS = 30_000;
 const MAX_SYNC_BODY_BYTES = MAX_IDS_PER_CALL * 70;
@@ -49,7 +58,8 @@ export function createChunkServer(options: ChunkServerOptions): Server {
   const server = tls ? createHttpsServer({ ...timeouts, ...tls }, listener) : createHttpServer(timeouts, listener);
   server.maxConnections = MAX_CONNECTIONS;
   // And slow readers: no byte moved either way for this long.
-  server.timeout = 60_000;
+  server.timeout = SILENCE_MS;
+  limitPeers(server, { maxPerAddress: MAX_CONNECTIONS_PER_ADDRESS, speaksPlainHttp: !tls, log: options.environment.log });
   return server;
 }
 
@@ -60,11 +70,24 @@ interface Body {
 }
 
 class ChunkRequests {
-  private bodiesBytes = 0;
   private readonly buffers = new BodyBuffers();
-  constructor(private readonly options: ChunkServerOptions) {}
+  private readonly receiving: Shares;
+  private readonly sending: Shares;
+  private readonly underWay = new WeakMap<object, number>();
+  constructor(private readonly options: ChunkServerOptions) {
+    this.receiving = new Shares('receiving', options.environment);
+    this.sending = new Shares('sending', options.environment);
+  }
 
   handle(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const underWay = (this.underWay.get(socket) ?? 0) + 1;
+    this.underWay.set(socket, underWay);
+    response.once('close', () => this.underWay.set(socket, (this.underWay.get(socket) ?? 1) - 1));
+    if (underWay > MAX_REQUESTS_PER_CONNECTION) {
+      this.fail(request, response, new HoldfastError('OVERLOADED', 'too many requests of this connection are unanswered: wait for some'));
+      return;
+    }
     const end = this.options.metrics?.started(request.method ?? '');
     if (end) response.once('close', () => end(response.statusCode));
     this.route(request, response).catch((error: unknown) => this.fail(request, response, error));
@@ -82,6 +105,7 @@ class ChunkRequests {
       return json(response, reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
     }
     if (method === 'GET' && path === '/metrics' && this.options.metrics) {
+      service.authorizeMetrics(bearerOf(request, 'the metrics token of the cluster'));
       const text = await this.options.metrics.text();
       response.writeHead(200, { 'content-type': this.options.metrics.contentType });
       response.end(text);
@@ -95,7 +119,7 @@ class ChunkRequests {
     if (path.startsWith('/metadata/')) return this.metadata(request, response, permitText, path.slice(10), query());
     if (path === '/chunks' && method === 'POST') {
       const permit = service.authorize(permitText, 'write');
-      const body = await this.body(request, MAX_PUT_BODY_BYTES);
+      const body = await this.body(request, MAX_PUT_BODY_BYTES, permit);
       try {
         const results = await service.put(permit, decodeBatch(body.bytes, MAX_BATCH_CHUNKS), isDurable(request));
         body.reuse();
@@ -106,12 +130,11 @@ class ChunkRequests {
     }
     if (path === '/chunks/read' && method === 'POST') {
       const permit = service.authorize(permitText, 'read');
-      const body = await this.body(request, MAX_SYNC_BODY_BYTES);
+      const body = await this.body(request, MAX_SYNC_BODY_BYTES, permit);
       try {
         const parts = encodeBatch(await service.getSmall(permit, idsOf(body.bytes), MAX_PUT_BODY_BYTES));
         const bytes = Buffer.concat(parts);
-        response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length });
-        response.end(bytes);
+        this.send(response, permit, bytes);
         return;
       } finally {
         body.release();
@@ -119,7 +142,7 @@ class ChunkRequests {
     }
     if (path === '/sync' && method === 'POST') {
       const permit = service.authorize(permitText, 'write');
-      const body = await this.body(request, MAX_SYNC_BODY_BYTES);
+      const body = await this.body(request, MAX_SYNC_BODY_BYTES, permit);
       try {
         return json(response, 200, { missing: await service.sync(permit, idsOf(body.bytes)) });
       } finally {
@@ -134,7 +157,7 @@ class ChunkRequests {
     if (method === 'PUT') {
       const permit = service.authorize(permitText, 'write');
       if (!isChunkId(id)) throw new HoldfastError('BAD_MESSAGE', 'not a chunk id');
-      const body = await this.body(request, MAX_PUT_BODY_BYTES);
+      const body = await this.body(request, MAX_PUT_BODY_BYTES, permit);
       try {
         const [result] = await service.put(permit, [{ id, encoded: body.bytes }], isDurable(request));
         body.reuse();
@@ -150,12 +173,21 @@ class ChunkRequests {
       const parameters = cut < 0 ? undefined : query();
       const first = numberOf(parameters, 'first', 0);
       const bytes = await service.get(permit, id, first, numberOf(parameters, 'count', Number.POSITIVE_INFINITY));
-      response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length });
-      response.end(bytes);
+      this.send(response, permit, bytes);
     } else if (method === 'HEAD') {
       response.writeHead((await service.head(permit, id)) ? 200 : 404);
       response.end();
     } else throw new HttpFailure(405, new HoldfastError('BAD_MESSAGE', `${method} is not served here`));
+  }
+
+  /** Counts as under way until the other side has it, or is gone. @throws {HoldfastError} OVERLOADED */
+  private send(response: ServerResponse, permit: Permit, bytes: Buffer): void {
+    const release = this.sending.take(permit, bytes.length);
+    response.once('close', release);
+    // It went away while the chunk was read: its end came before anybody listened.
+    if (response.destroyed) release();
+    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes.length });
+    response.end(bytes);
   }
 
   private async metadata(
@@ -167,14 +199,14 @@ class ChunkRequests {
   ): Promise<void> {
     const { service, metadata } = this.options;
     const { method } = request;
-    service.authorizeCoordinator(permitText);
+    const permit = service.authorizeCoordinator(permitText);
     if (!metadata) throw new HttpFailure(404, new HoldfastError('ENOENT', 'this node keeps no metadata copies'));
     if (method === 'GET' && name === 'list') return json(response, 200, { items: metadata.list() });
     if (method === 'POST' && name === 'append') {
       const target = MetadataStore.checkName(query.get('name') ?? '');
       const offset = numberOf(query, 'offset', Number.NaN);
       const epoch = numberOf(query, 'epoch', Number.NaN);
-      const body = await this.body(request, MAX_PUT_BODY_BYTES);
+      const body = await this.body(request, MAX_PUT_BODY_BYTES, permit);
       try {
         return json(response, 200, await metadata.append(target, offset, epoch, body.bytes, query.get('sync') === '1'));
       } catch (error) {
@@ -210,21 +242,14 @@ class ChunkRequests {
    * Reads a whole body, refusing it before the first byte when it is too large or too much is being read already. `release` it when done, in any
    * case; `reuse` it when surely nobody looks at its bytes any more: a later body overwrites them.
    */
-  private async body(request: IncomingMessage, maxBytes: number): Promise<Body> {
+  private async body(request: IncomingMessage, maxBytes: number, permit: Permit): Promise<Body> {
     const announced = request.headers['content-length'];
     const tooLarge = (): HoldfastError => new HoldfastError('TOO_LARGE', `a body here holds at most ${maxBytes} bytes`);
     const lengthBytes = announced === undefined ? undefined : Number(announced);
     if (lengthBytes !== undefined && lengthBytes > maxBytes) throw tooLarge();
     const countedBytes = lengthBytes ?? maxBytes;
-    if (this.bodiesBytes + countedBytes > MAX_BODIES_BYTES)
-      throw new HoldfastError('OVERLOADED', 'this node is receiving as much as it can: try again shortly');
-    this.bodiesBytes += countedBytes;
+    const release = this.receiving.take(permit, countedBytes);
     let target = lengthBytes === undefined ? undefined : this.buffers.take(lengthBytes);
-    let isReleased = false;
-    const release = (): void => {
-      if (!isReleased) this.bodiesBytes -= countedBytes;
-      isReleased = true;
-    };
     const reuse = (): void => {
       if (target) this.buffers.giveBack(target);
       target = undefined;
@@ -273,6 +298,8 @@ function readBody(request: IncomingMessage, target: Buffer | undefined, maxBytes
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let at = 0;
+    // Whoever sends a little now and then has the time that the server gives a whole request.
+    request.setTimeout(BODY_SILENCE_MS, () => reject(new HoldfastError('BAD_MESSAGE', 'the body did not come')));
     request.on('data', (piece: Buffer) => {
       if (at + piece.length > (target?.length ?? maxBytes)) {
         request.removeAllListeners('data');
@@ -287,6 +314,7 @@ function readBody(request: IncomingMessage, target: Buffer | undefined, maxBytes
     let isEnded = false;
     request.once('end', () => {
       isEnded = true;
+      request.socket.setTimeout(SILENCE_MS);
       if (target && at !== target.length) reject(new HoldfastError('BAD_MESSAGE', 'the body was cut off'));
       else resolve(target ?? Buffer.concat(pieces));
     });
@@ -315,9 +343,10 @@ function onceEither(response: ServerResponse, then: () => void): void {
   response.on('close', done);
 }
 
-function bearerOf(request: IncomingMessage): string {
+function bearerOf(request: IncomingMessage, what = 'a permit'): string {
   const { authorization } = request.headers;
-  if (!authorization?.startsWith('Bearer ')) throw new HoldfastError('UNAUTHORIZED', 'a permit is needed: authorization: Bearer <permit>');
+  if (!authorization?.startsWith('Bearer '))
+    throw new HoldfastError('UNAUTHORIZED', `this needs ${what}, in a header "authorization: Bearer ..."`);
   return authorization.slice(7);
 }
 

@@ -1,6 +1,6 @@
 /**
- * The node's HTTP port: paths, headers and bodies, shared by server and callers. Every request but /healthz, /readyz and /metrics carries
- * `authorization: Bearer <permit>`. Errors are JSON WireError bodies with a fitting status; nothing is said about existence before the permit is checked.
+ * The node's HTTP port: paths, headers and bodies, shared by server and callers. Every request but /healthz and /readyz carries
+ * `authorization: Bearer <permit>`, /metrics the metrics token (metricsTokenOf). Errors are JSON WireError bodies with a fitting status; nothing is said about existence before the permit is checked.
  *
  *   PUT  /chunks/:id                 body: encoded chunk            → 201 {receipt}            header x-holdfast-durable: 1 = fsync before reply
  *   POST /chunks                     body: batch of encoded chunks  → 200 {receipts: (string | WireError)[]}, in order; durable header as above

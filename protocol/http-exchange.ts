@@ -96,7 +96,8 @@ export function exchange(pool: Dispatcher, node: HttpNode, request: HttpRequest,
           const announced = replyHeaders['content-length'];
           if (announced === undefined) return;
           const lengthBytes = Number(announced);
-          if (lengthBytes > request.maxReplyBytes) giveUp(tooLong(node.url));
+          // Also what is no number at all.
+          if (!(lengthBytes >= 0 && lengthBytes <= request.maxReplyBytes)) giveUp(tooLong(node.url));
           else target = Buffer.allocUnsafe(lengthBytes);
         },
         onResponseData: (_controller, piece) => {

@@ -6,7 +6,7 @@
  * the coordinator counts generations and tells nodes the current one with every heartbeat reply, so no wall clock is trusted.
  * A receipt is a node's word that it holds a chunk; the coordinator accepts no replica without one.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { ChunkId, ClientId, NodeId, VolumeId } from './entities.js';
 import { HoldfastError } from './errors.js';
 import { PERMIT_GENERATIONS_VALID } from './limits.js';
@@ -49,6 +49,16 @@ export interface Receipt {
  */
 export const accessKeyOf = (nodeToken: string, cluster: string): Buffer =>
   createHmac('sha256', nodeToken).update(`holdfast-access-key${cluster}`).digest();
+
+/** Lets a monitoring program read `/metrics` of the coordinator and of every node, and nothing else. Nobody who has it can work the key out. */
+export const metricsTokenOf = (accessKey: Buffer): string =>
+  `hf-metrics-${createHmac('sha256', accessKey).update('holdfast-metrics').digest('base64url')}`;
+
+/** Compares in a time that says nothing of where they differ, or of how long the expected one is. */
+export function isSameSecret(given: string, expected: string): boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(given), digest(expected));
+}
 
 const mac = (key: Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest();
 
