@@ -161,9 +161,9 @@ describe('a token of a coordinator that gives certificates', () => {
 describe('who has no certificate', () => {
   it('gets the authority and the desk, and nothing else, also with a TLS session that is resumed', async () => {
     expect(await get('/ca.pem', {})).toBe(200);
-    expect(await get('/metrics', issued('someone', []))).toBe(200);
+    expect(await get('/healthz', issued('someone', []))).toBe(200);
     for (const path of ['/metrics', '/healthz', '/readyz']) expect(await get(path, {}), path).toBe(403);
-    expect(await get('/metrics', issueCertificate(stranger, 'x', [], nowMs, randomBytes(16)))).toBe(403);
+    expect(await get('/healthz', issueCertificate(stranger, 'x', [], nowMs, randomBytes(16)))).toBe(403);
     const upgrade = {
       connection: 'Upgrade',
       upgrade: 'websocket',
@@ -195,7 +195,7 @@ describe('who has no certificate', () => {
       socket.on('error', reject);
     });
     const agent = new Agent({ maxCachedSessions: 0 });
-    expect(await get('/metrics', { agent, session })).toBe(403);
+    expect(await get('/healthz', { agent, session })).toBe(403);
     agent.destroy();
   });
 
