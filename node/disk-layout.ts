@@ -5,7 +5,7 @@
  *   tmp/                  files being written; swept at start. Same file system, so that rename is atomic
  *   set-aside/<why>/<id>  replicas taken out of service: unknown, corrupt, missing, io-error
  *   metadata/             copies of the coordinator's metadata (metadata-store.ts)
- *   identity.json, scrub.json, index    see identity.ts, scrubber.ts, index-file.ts
+ *   identity.json, credentials.json, certificate.json, scrub.json, index    see identity.ts, credentials.ts, own-certificate.ts, scrubber.ts, index-file.ts
  */
 import { isChunkId } from '../protocol/chunk.js';
 import type { ChunkId } from '../protocol/entities.js';
