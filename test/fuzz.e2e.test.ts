@@ -1,14 +1,14 @@
 /**
  * Fuzzers against real processes (S10, S11, S12, T12): every event of the coordinator and every route of coordinator and nodes, right, mutated and nonsense,
  * by strangers, by a node, and by a user with rights to a volume of his own. HOLDFAST_SOAK=1 runs ten minutes of it and compares the times of a user who just
- * works; HOLDFAST_FUZZ_SEED=n repeats the choices of an earlier run.
+ * works; HOLDFAST_FUZZ_SEED=n repeats the choices of an earlier run, HOLDFAST_FUZZ_SECONDS=n is another length.
  */
 import { describe, expect, it } from 'vitest';
 import { attack, type Campaign, type Side } from './fuzz/campaign.js';
 import { ProcessRig } from './process-rig.js';
 
 const isSoak = process.env.HOLDFAST_SOAK === '1';
-const ATTACK_MS = isSoak ? 600_000 : 7_000;
+const ATTACK_MS = Number(process.env.HOLDFAST_FUZZ_SECONDS ?? (isSoak ? 600 : 7)) * 1000;
 const QUIET_MS = isSoak ? 30_000 : 1_000;
 /** Beyond the first half minute of a long attack; a short one shows the heaps filling for the first time. */
 const MOST_GROWTH_MIB = isSoak ? 64 : 200;

@@ -26,12 +26,14 @@ export class Knowledge {
   readonly chunks = new Set<string>();
   readonly receipts = new Set<string>();
   readonly watches = new Set<number>();
+  private root: number | undefined;
 
   constructor(readonly target: Target) {}
 
   /** Looks for inodes and the like in what came back. */
   learn(value: unknown, key = ''): void {
     if (typeof value === 'number' && (key === 'inode' || key === 'root') && this.inodes.size < 300) this.inodes.add(value);
+    if (typeof value === 'number' && key === 'root') this.root ??= value;
     if (typeof value === 'number' && key === 'watch') this.watches.add(value);
     if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return;
     for (const [name, one] of Object.entries(value)) this.learn(one, Array.isArray(value) ? key : name);
@@ -40,11 +42,13 @@ export class Knowledge {
   readonly hint: Hint = (key, random) => {
     const { foreign } = this.target;
     switch (key) {
-      case 'inode':
-      case 'inodes':
       case 'parent':
       case 'fromParent':
       case 'toParent':
+        // Mostly the root: few others are directories, and two at once would hardly ever be met.
+        return this.root !== undefined && random.chance(0.7) ? this.root : this.inode(random);
+      case 'inode':
+      case 'inodes':
       case 'from':
       case 'to':
       case 'expected':
@@ -53,7 +57,9 @@ export class Knowledge {
       case 'name':
       case 'fromName':
       case 'toName':
-        return random.chance(0.8) ? random.pick(['a', 'b', 'c', 'd', 'e', 'f', 'd1', 'd2']) : random.pick(foreign.names);
+        return random.chance(0.8)
+          ? random.pick(['a', 'b', 'c', 'd', 'e', 'f', 'd1', 'd2', 'user.a', 'user.b'])
+          : random.pick(foreign.names);
       case 'chunk':
       case 'chunks':
         return this.chunk(random);
