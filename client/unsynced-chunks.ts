@@ -2,13 +2,15 @@
 import type { ChunkId, ChunkLocation, NodeId } from '../protocol/entities.js';
 import { sleep } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
-import { MAX_IDS_PER_CALL } from '../protocol/limits.js';
 import type { ClientCore } from './core.js';
 import type { PendingChunk } from './file-writer.js';
 
 /** Nodes make everything stable within half a second by themselves, so the oldest of very many need no reminder. */
 const MAX_CHUNKS = 20_000;
-const SYNC_TIMEOUT_MS = 20_000;
+/** Few in a call: a disk that is slow but works gets through one page after the other, however much there is. */
+const CHUNKS_PER_CALL = 64;
+/** Then it is looked whether the node still lives. What it has begun to sync goes on. */
+const SYNC_TIMEOUT_MS = 5000;
 const TRY_FOR_MS = 5000;
 const PAUSE_MS = 100;
 const GET_TIMEOUT_MS = 4000;
@@ -75,9 +77,10 @@ export class UnsyncedChunks {
     const stable = new Map<ChunkId, NodeId[]>();
     await Promise.all(
       [...byNode].map(async ([node, ids]) => {
-        for (let at = 0; at < ids.length; at += MAX_IDS_PER_CALL) {
-          const page = ids.slice(at, at + MAX_IDS_PER_CALL);
+        for (let at = 0; at < ids.length; at += CHUNKS_PER_CALL) {
+          const page = ids.slice(at, at + CHUNKS_PER_CALL);
           const missing = await this.askNode(node, page);
+          if (!missing) return;
           for (const chunk of page) {
             if (missing.has(chunk)) continue;
             const nodes = stable.get(chunk);
@@ -90,25 +93,32 @@ export class UnsyncedChunks {
     return stable;
   }
 
-  /** What this node cannot vouch for. A node that does not answer vouches for nothing. */
-  private async askNode(node: NodeId, chunks: readonly ChunkId[]): Promise<Set<ChunkId>> {
+  /** What this node cannot vouch for; undefined when it does not answer and nothing more should be asked of it. */
+  private async askNode(node: NodeId, chunks: readonly ChunkId[]): Promise<Set<ChunkId> | undefined> {
     const { environment, pool, session } = this.core;
     const untilMs = environment.monotonicMs() + TRY_FOR_MS;
+    const slowUntilMs = environment.monotonicMs() + session.outageTimeoutMs;
     for (;;) {
       const contact = pool.contact(node);
       const peer = pool.peer(node);
-      if (!peer || !contact || contact.state === 'down' || contact.state === 'removed') return new Set(chunks);
+      if (!peer || !contact || contact.state === 'down' || contact.state === 'removed') return undefined;
       try {
         const { missing } = await peer.sync(chunks, { permit: session.permit, timeoutMs: SYNC_TIMEOUT_MS });
         return new Set(missing);
       } catch (error) {
-        if (isCode(error, 'PERMIT_EXPIRED') && environment.monotonicMs() < untilMs) {
+        if (isCode(error, 'PERMIT_EXPIRED') && environment.monotonicMs() < slowUntilMs) {
           await session.renewPermit();
           continue;
         }
+        // Its disk is busy. Storing everything once more elsewhere would take longer than waiting, on the same disks perhaps.
+        const state = pool.contact(node)?.state;
+        const isBusy = isCode(error, 'DEADLINE', 'OVERLOADED') && state === 'up';
+        if (isBusy && environment.monotonicMs() < slowUntilMs) {
+          await sleep(environment, PAUSE_MS);
+          continue;
+        }
         // With others to go to there is no point in waiting long for a node that has died.
-        if (environment.monotonicMs() >= untilMs || contact.state === 'suspect' || pool.writableCount > this.core.volume.copies)
-          return new Set(chunks);
+        if (environment.monotonicMs() >= untilMs || state === 'suspect' || pool.writableCount > this.core.volume.copies) return undefined;
         await sleep(environment, PAUSE_MS);
       }
     }
@@ -129,13 +139,13 @@ export class UnsyncedChunks {
   ): Promise<void> {
     const here = new Map<ChunkId, PendingChunk>();
     for (const chunk of pending) here.set(chunk.id, chunk);
-    const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
     const inFile = short.every((id) => here.has(id)) ? undefined : await referenced();
     for (const id of short) {
       if (!here.has(id) && !inFile?.has(id)) continue;
       for (const node of asked.get(id) ?? []) if (!stable.get(id)?.includes(node)) this.report(id, node);
       const parts = here.get(id)?.parts ?? (await this.fetch(id, asked.get(id) ?? []));
       const receipts: PendingChunk['receipts'] = new Map();
+      const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
       await this.core.uploader.upload([{ id, parts, receipts }], { durable: true, untilMs });
       if (new Set([...(stable.get(id) ?? []), ...receipts.keys()]).size < wanted)
         throw new HoldfastError('EIO', `chunk ${id.slice(0, 12)} is on too few disks to call it safe; see "holdfast status"`);
