@@ -2,7 +2,7 @@
  * Brings chunks back to their copies: orders nodes to copy from each other, several orders at a time, and lets go of surplus. What to do next is
  * decided in repair-plan.ts from the sets of chunks with equal replicas, so nothing here looks at every chunk.
  *
- * Users come first: while commits arrive or nodes serve readers, a node gets one order at a time and rests as long as the order took (see `paceOf`).
+ * Users come first: while commits arrive or nodes serve readers, a node gets one order at a time and rests half as long as the order took (see `paceOf`).
  */
 import type { RepairSpeed } from '../protocol/admin-calls.js';
 import type { ChunkId, NodeId } from '../protocol/entities.js';
@@ -52,7 +52,7 @@ export interface Pace {
 export function paceOf(speed: RepairSpeed, areUsersBusy: boolean): Pace {
   if (speed === 'urgent') return { ordersPerNode: 4, restFactor: 0 };
   if (speed === 'gentle') return { ordersPerNode: 1, restFactor: areUsersBusy ? 4 : 1 };
-  return areUsersBusy ? { ordersPerNode: 1, restFactor: 1 } : { ordersPerNode: 3, restFactor: 0 };
+  return areUsersBusy ? { ordersPerNode: 1, restFactor: 0.5 } : { ordersPerNode: 3, restFactor: 0 };
 }
 
 export interface RepairContext {
