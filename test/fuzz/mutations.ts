@@ -53,11 +53,32 @@ const HOSTILE: readonly ((random: Random) => unknown)[] = [
 ];
 export const hostileValue = (random: Random): unknown => random.pick(HOSTILE)(random);
 
+/** Written out it would take no more than this: repetitions of repetitions are built in a moment and would be written out for hours. */
+const MOST_PARTS = 300_000;
+const MOST_BYTES = 16 * 1024 * 1024;
+
 /** A copy with one to three places changed; the value itself stays as it was. */
 export function mutated(value: unknown, random: Random): unknown {
   let result: unknown = value;
-  for (let times = 1 + random.int(3); times > 0; times--) result = mutatedOnce(result, random);
+  for (let times = 1 + random.int(3); times > 0; times--) {
+    const next = mutatedOnce(result, random);
+    if (canBeWritten(next)) result = next;
+  }
   return result;
+}
+
+function canBeWritten(value: unknown): boolean {
+  let parts = 0;
+  let bytes = 0;
+  const open: unknown[] = [value];
+  while (open.length > 0) {
+    const one = open.pop();
+    parts++;
+    if (typeof one === 'string' || one instanceof Uint8Array) bytes += one.length;
+    else if (typeof one === 'object' && one !== null) for (const part of Object.values(one)) open.push(part);
+    if (parts + open.length > MOST_PARTS || bytes > MOST_BYTES) return false;
+  }
+  return true;
 }
 
 function mutatedOnce(value: unknown, random: Random): unknown {
