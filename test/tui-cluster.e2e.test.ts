@@ -47,9 +47,17 @@ describe.skipIf(tmuxMissing)('the screen of a real cluster', () => {
     await cluster.waitHealthy();
     const film = join(directory, 'film.bin');
     const note = join(directory, 'note.txt');
-    writeFileSync(film, randomBytes(6 * MIB));
     writeFileSync(note, 'to be deleted\n');
-    await promisify(execFile)(join(root, 'scripts/holdfast'), ['upload', film, note, '/', '--state', state], { timeout: LONG_MS });
+    const holdfast = (...args: string[]) =>
+      promisify(execFile)(join(root, 'scripts/holdfast'), [...args, '--state', state], { timeout: LONG_MS });
+    await holdfast('upload', note, '/');
+    // By chance none of its chunks may lie on the node that will be killed.
+    const isOnN3 = async (): Promise<boolean> =>
+      (await cluster.admin('stat', { path: '/film.bin' })).chunks.some(({ replicas }) => replicas.some(({ name }) => name === 'n3'));
+    do {
+      writeFileSync(film, randomBytes(6 * MIB));
+      await holdfast('upload', '--force', film, '/');
+    } while (!(await isOnN3()));
     terminal = new TuiTerminal(['--state', state]);
     await shows('LIVE');
   });
