@@ -7,7 +7,7 @@ import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { CERTIFICATE_DAYS, certifyKey, type KeyAndCertificate } from '../protocol/certificate.js';
-import { checkedKey, type EnrolmentRequest, enrolmentRequest, fingerprintOf } from '../protocol/enrolment.js';
+import { checkedKey, type EnrolmentRequest, enrolmentRequest, fingerprintOf, hostOf } from '../protocol/enrolment.js';
 import { wallMs } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { checked } from './checked.js';
@@ -104,7 +104,6 @@ export class CertificateDesk {
 
 const byWhat = (door: NodeDoor): string =>
   door.kind === 'join' ? `join token ${door.id}` : door.kind === 'node' ? 'its own token' : 'the node token';
-const hostOf = (url: string): string => new URL(url).hostname.replace(/^\[|\]$/g, '');
 
 /** HTTP status of a refusal. */
 export const statusOf = (error: unknown): number =>

@@ -65,7 +65,7 @@ function command(): Command {
     .description('Runs the coordinator: keeps the metadata and decides. Exactly one per cluster.')
     .exitOverride()
     .addOption(option('--data <dir>', 'directory for the metadata', 'DATA').makeOptionMandatory())
-    .addOption(listenOption(4700))
+    .addOption(listenOption(4700, ' (see <data>/url)'))
     .addOption(option('--copies <n>', 'copies of each chunk in a new cluster', 'COPIES').default(copies).argParser(integerBetween(1, 8)))
     .addOption(
       option('--chunk-size <bytes>', 'chunk size in a new cluster, e.g. 1M', 'CHUNK_SIZE').default(chunkSizeBytes).argParser(chunkSizeOf),

@@ -11,6 +11,7 @@ import type { ClientId, InodeId } from '../protocol/entities.js';
 import type { Environment, Timer } from '../protocol/environment.js';
 import { fromWire, HoldfastError } from '../protocol/errors.js';
 import { LEASE_MS } from '../protocol/limits.js';
+import { Seldom } from '../protocol/seldom.js';
 import type { ClientCaller } from './ports.js';
 import { type ReplyRow, replyKey, type SessionRow } from './rows.js';
 import type { State, Transaction } from './state.js';
@@ -23,7 +24,6 @@ const MAX_STORED_REPLIES = 4096;
 
 /** Each has a row, and after a restart changes wait for every one of them: not for who makes up clients by the thousand. */
 const MAX_SESSIONS_OF_USER = 1000;
-const LOG_AGAIN_MS = 60_000;
 
 export class Session {
   connection: Connection | undefined;
@@ -100,17 +100,14 @@ export class Sessions {
     let count = 0;
     for (const session of this.byClient.values()) if (session.caller.user === user) count++;
     if (count < MAX_SESSIONS_OF_USER) return undefined;
-    const nowMs = this.environment.monotonicMs();
-    if (nowMs - this.loggedAtMs > LOG_AGAIN_MS) {
-      this.loggedAtMs = nowMs;
+    if (this.warning.isDue())
       this.environment.log('warn', 'a user has as many sessions as are allowed: more are refused', { user, sessions: count });
-    }
     return new HoldfastError(
       'OVERLOADED',
       `"${user}" has ${count} sessions: end some, or try again when those that were given up time out`,
     );
   }
-  private loggedAtMs = Number.NEGATIVE_INFINITY;
+  private readonly warning = new Seldom(() => this.environment.monotonicMs());
 
   /** A client said hello: its session goes on, or begins. */
   connect(caller: ClientCaller, description: string, connection: Connection): { session: Session; resumed: boolean } {

@@ -12,6 +12,7 @@ import {
   withCommonOptions,
   withTlsOptions,
 } from '../protocol/daemon-flags.js';
+import { hostOf } from '../protocol/enrolment.js';
 import { type Environment, realEnvironment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { type PeerTls, readTls } from '../protocol/tls.js';
@@ -117,7 +118,7 @@ async function optionsOf(flags: Flags, onFatal: (error: HoldfastError) => void, 
 async function tlsOf(flags: Flags, token: string | undefined, environment: Environment): Promise<PeerTls> {
   const given = await readTls(flags);
   if (given.cert !== undefined || new URL(flags.coordinator).protocol !== 'https:') return given;
-  const host = flags.url === undefined ? flags.listen.host : new URL(flags.url).hostname.replace(/^\[|\]$/g, '');
+  const host = flags.url === undefined ? flags.listen.host : hostOf(flags.url);
   await mkdir(temporaryDirectory(flags.data), { recursive: true, mode: 0o700 });
   const own = await ownCertificate({
     state: diskNodeState(flags.data),

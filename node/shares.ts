@@ -5,21 +5,23 @@
 import type { Environment } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import type { Permit } from '../protocol/permit.js';
+import { Seldom } from '../protocol/seldom.js';
 
 const MAX_BYTES = 256 * 1024 * 1024;
 /** More than a mount has under way with one node: eight connections with the largest chunks. */
 const MAX_BYTES_OF_ONE = 96 * 1024 * 1024;
-const LOG_AGAIN_MS = 60_000;
 
 export class Shares {
   private bytes = 0;
   private readonly ofHolder = new Map<string, number>();
-  private loggedAtMs = Number.NEGATIVE_INFINITY;
+  private readonly warning: Seldom;
   constructor(
     /** "receiving", for messages. */
     private readonly doing: string,
     private readonly environment: Pick<Environment, 'monotonicMs' | 'log'>,
-  ) {}
+  ) {
+    this.warning = new Seldom(() => environment.monotonicMs());
+  }
 
   /** @returns gives them back, however often it is called. @throws {HoldfastError} OVERLOADED */
   take(permit: Permit, bytes: number): () => void {
@@ -46,10 +48,8 @@ export class Shares {
   }
 
   private log(holder: string): void {
-    const nowMs = this.environment.monotonicMs();
-    if (nowMs - this.loggedAtMs < LOG_AGAIN_MS) return;
-    this.loggedAtMs = nowMs;
-    this.environment.log('warn', `one client has more under way than its share of ${this.doing}: the rest is refused`, { holder });
+    if (this.warning.isDue())
+      this.environment.log('warn', `one client has more under way than its share of ${this.doing}: the rest is refused`, { holder });
   }
 }
 

@@ -14,8 +14,9 @@ export interface DaemonFlags extends TlsFiles {
 /** @param name of the environment variable after HOLDFAST_ */
 export const option = (flags: string, description: string, name: string): Option => new Option(flags, description).env(`HOLDFAST_${name}`);
 
-export const listenOption = (port: number): Option =>
-  option('--listen <host:port>', 'where to listen; port 0 = any free one', 'LISTEN')
+/** @param more what the help says besides */
+export const listenOption = (port: number, more = ''): Option =>
+  option('--listen <host:port>', `where to listen; port 0 = any free one${more}`, 'LISTEN')
     .default({ host: '127.0.0.1', port }, `127.0.0.1:${port}`)
     .argParser(addressOf);
 

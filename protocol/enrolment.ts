@@ -22,6 +22,8 @@ export const hostName = z
   .string()
   .max(253)
   .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9a-fA-F:]+$/, 'the name or address of a machine');
+/** Name or address in a URL, as certificates have it: IPv6 without brackets. */
+export const hostOf = (url: string): string => new URL(url).hostname.replace(/^\[|\]$/g, '');
 const fields = {
   token: z.string().min(1).max(512),
   role: z.enum(['node', 'client']),

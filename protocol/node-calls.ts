@@ -44,7 +44,7 @@ const space = {
   usedBytes: bytes,
   chunkCount: z.number().int().min(0),
   /** The file system below, which other nodes may share: an id equal for all of them, and its room for chunks whatever `--capacity` says. */
-  disk: z.object({ id: z.string().max(64), capacityBytes: z.number().min(0), freeBytes: z.number().min(0) }).optional(),
+  disk: z.object({ id: z.string().max(64), capacityBytes: bytes, freeBytes: bytes }).optional(),
 };
 
 export const nodeCalls = {

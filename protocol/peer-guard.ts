@@ -10,6 +10,7 @@ import type { EventEmitter } from 'node:events';
 import type { Socket as NetSocket } from 'node:net';
 import type { Environment } from './environment.js';
 import { HoldfastError } from './errors.js';
+import { Seldom } from './seldom.js';
 
 const MAX_BYTES_BEFORE_JOINING = 64 * 1024;
 const MAX_PACKETS_BEFORE_JOINING = 16;
@@ -25,7 +26,6 @@ const END_UNFETCHED_BYTES = 128 * 1024 * 1024;
 const MAX_BUFFER_BYTES = 256 * 1024;
 const MAX_BUFFERS_IN_A_ROW = 4;
 const HELD_CHECK_MS = 10;
-const LOG_AGAIN_MS = 60_000;
 
 /** The parts of an engine.io connection that are used here. */
 export interface RawConnection {
@@ -40,7 +40,7 @@ export interface RawConnection {
 export class Turns {
   private waiting = new Set<PeerGuard>();
   private isArmed = false;
-  private loggedAtMs = Number.NEGATIVE_INFINITY;
+  private readonly warning = new Seldom(() => performance.now());
   constructor(private readonly write: Environment['log'] | undefined) {}
 
   ask(guard: PeerGuard): void {
@@ -56,10 +56,7 @@ export class Turns {
   }
   /** Once in a while only: a flood must not become one of the log. */
   log(message: string, peer: string): void {
-    const nowMs = performance.now();
-    if (nowMs - this.loggedAtMs < LOG_AGAIN_MS) return;
-    this.loggedAtMs = nowMs;
-    this.write?.('warn', message, { peer });
+    if (this.warning.isDue()) this.write?.('warn', message, { peer });
   }
 }
 

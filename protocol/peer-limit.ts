@@ -1,8 +1,8 @@
 /** How many connections one address may have to a server, so that one machine cannot take them all. */
 import type { Server, Socket } from 'node:net';
 import type { Environment } from './environment.js';
+import { Seldom } from './seldom.js';
 
-const LOG_AGAIN_MS = 60_000;
 const SORRY =
   'HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n\r\n{"code":"OVERLOADED","message":"too many connections from this address: close some"}';
 
@@ -16,7 +16,7 @@ export interface PeerLimitOptions {
 /** Refuses connections of an address that has many already: in words where that is possible, and with one line of the log a minute. */
 export function limitPeers(server: Server, { maxPerAddress, speaksPlainHttp, log }: PeerLimitOptions): void {
   const counts = new Map<string, number>();
-  let loggedAtMs = Number.NEGATIVE_INFINITY;
+  const warning = new Seldom(() => performance.now());
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? '';
     const count = (counts.get(address) ?? 0) + 1;
@@ -27,10 +27,7 @@ export function limitPeers(server: Server, { maxPerAddress, speaksPlainHttp, log
       else counts.delete(address);
     });
     if (count <= maxPerAddress) return;
-    if (performance.now() - loggedAtMs > LOG_AGAIN_MS) {
-      loggedAtMs = performance.now();
-      log?.('warn', 'more connections from one address than are taken: the rest is refused', { address, maxPerAddress });
-    }
+    if (warning.isDue()) log?.('warn', 'more connections from one address than are taken: the rest is refused', { address, maxPerAddress });
     if (!speaksPlainHttp) socket.destroy();
     else {
       socket.on('error', () => {}); // Gone already: all the better.

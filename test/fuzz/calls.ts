@@ -108,22 +108,30 @@ async function next(
 }
 const awaitedBy = new WeakMap<Connection, Set<Promise<unknown>>>();
 
+/** Dials as the user the fuzzers have, with another token when the last one is revoked. */
+async function userDial(run: FuzzRun, namespace: 'client' | 'admin', random: Random): Promise<() => Promise<Connection>> {
+  const { target } = run.knowledge;
+  let { token } = await target.userToken();
+  return () =>
+    socketDialer(target.coordinatorUrl)
+      .dial(namespace, handshakeOf(token, random), DIAL_TIMEOUT_MS)
+      .catch(async (error: unknown) => {
+        if (isCode(error, 'UNAUTHORIZED')) ({ token } = await target.userToken());
+        throw error;
+      });
+}
+
 /** A user with rights to one volume, in the namespace of mounts. Recalls are answered with anything. */
 export async function fuzzClientCalls(run: FuzzRun): Promise<void> {
   const lane = 'client';
   const random = run.findings.random(lane);
-  const { target } = run.knowledge;
-  let { token } = await target.userToken();
+  const dial = await userDial(run, 'client', random);
   await withConnections(
     run,
     lane,
     async () => {
       let request = 0;
-      const dial = () => socketDialer(target.coordinatorUrl).dial('client', handshakeOf(token, random), DIAL_TIMEOUT_MS);
-      const connection = await dial().catch(async (error: unknown) => {
-        if (isCode(error, 'UNAUTHORIZED')) ({ token } = await target.userToken());
-        throw error;
-      });
+      const connection = await dial();
       connection.onCall = () => Promise.resolve(random.chance(0.7) ? { holding: [] } : hostileValue(random));
       if (random.chance(0.9)) await send(run, lane, connection, { method: 'hello', args: {} });
       numbers.set(connection, () => ++request);
@@ -138,19 +146,8 @@ const numbers = new WeakMap<Connection, () => number>();
 export async function fuzzAdminCalls(run: FuzzRun): Promise<void> {
   const lane = 'admin';
   const random = run.findings.random(lane);
-  const { target } = run.knowledge;
-  let { token } = await target.userToken();
-  await withConnections(
-    run,
-    lane,
-    () =>
-      socketDialer(target.coordinatorUrl)
-        .dial('admin', handshakeOf(token, random), DIAL_TIMEOUT_MS)
-        .catch(async (error: unknown) => {
-          if (isCode(error, 'UNAUTHORIZED')) ({ token } = await target.userToken());
-          throw error;
-        }),
-    (connection) => next(run, lane, connection, random, adminCalls, () => 1),
+  await withConnections(run, lane, await userDial(run, 'admin', random), (connection) =>
+    next(run, lane, connection, random, adminCalls, () => 1),
   );
 }
 
