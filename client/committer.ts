@@ -9,7 +9,7 @@ import { sleep, type Timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
 import type { ClientCore } from './core.js';
-import type { PendingChunk } from './file-writer.js';
+import type { PendingChunk } from './pending-cut.js';
 import { AskedChange } from './session.js';
 
 const UPLOAD_AGAIN_FOR_MS = 20_000;

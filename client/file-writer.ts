@@ -7,17 +7,18 @@
  * A failed write-back keeps its bytes and tells every later flush until one succeeds; only data the cluster can no longer take (the file is
  * gone, the session was forgotten) is dropped, and then every handle hears of it once.
  */
-import type { ChunkId, ChunkLocation, InodeAttributes, InodeId, NodeId } from '../protocol/entities.js';
+import type { ChunkId, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { type Timestamp, timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
-import { LEAF_SIZE_BYTES, MAX_BATCH_CHUNKS, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
+import { LEAF_SIZE_BYTES, MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
 import { isPlacedOn, type PlacedOn, placeAppends, type Uncommitted } from './append-places.js';
-import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
 import { Commit } from './committer.js';
 import type { ClientCore } from './core.js';
-import { type CutExtent, cutPieces } from './cut.js';
+import { CutWaiters } from './cut-waiters.js';
 import { DirtyOverlay, type Piece } from './dirty-overlay.js';
 import type { FileReader, NewerBytes } from './file-reader.js';
+import { type PendingChunk, PendingCut, readCuts } from './pending-cut.js';
+import { PendingUploads } from './pending-uploads.js';
 import type { ChangeMark } from './session.js';
 import { UnsyncedChunks } from './unsynced-chunks.js';
 
@@ -26,45 +27,6 @@ const CUT_BYTES = 8 * 1024 * 1024;
 /** Uploaded bytes waiting for a commit that nobody asked for yet. */
 const COMMIT_BYTES = 16 * 1024 * 1024;
 const COMMIT_EXTENTS = MAX_EXTENTS_PER_COMMIT / 2;
-const GROUP_BYTES = 4 * 1024 * 1024;
-/** After so many large chunks that were nowhere yet only one of ASK_EVERY is asked about, until one exists. */
-const NEW_IN_A_ROW = 8;
-const ASK_EVERY = 8;
-
-export interface PendingChunk extends UploadChunk {
-  /** What was written; what goes to nodes (`parts`) may be the same bytes sealed. */
-  readonly plaintext: Buffer;
-  /** As stored. */
-  readonly payloadBytes: number;
-  readonly extents: CutExtent[];
-  readonly receipts: Map<NodeId, NodeReceipt>;
-  /** Where it was already when we asked. */
-  present: ChunkLocation | undefined;
-}
-/** Where a range of the file lies among pending chunks. */
-interface Span {
-  offset: number;
-  readonly length: number;
-  readonly payload: Buffer;
-  readonly payloadOffset: number;
-}
-export interface Cut {
-  readonly number: number;
-  /** Where the first byte of appended ones is believed to be (see append-places.ts); null for positional writes. */
-  appendBase: number | null;
-  readonly chunks: PendingChunk[];
-  readonly spans: Span[];
-  readonly heldBytes: number;
-  readonly extentCount: number;
-  /** It takes the place of bytes that may have been synced: see FileWriter.replaces. */
-  readonly mustBeStable: boolean;
-  state: 'uploading' | 'uploaded' | 'failed';
-}
-interface FlushWaiter {
-  readonly through: number;
-  resolve(): void;
-  reject(error: HoldfastError): void;
-}
 
 export class FileWriter implements NewerBytes {
   readonly unsynced: UnsyncedChunks;
@@ -74,32 +36,30 @@ export class FileWriter implements NewerBytes {
   mtime: Timestamp | undefined;
   /** When the oldest bytes not yet cut were written. */
   dirtySinceMs = 0;
+  private readonly pendingUploads: PendingUploads;
   private overlay: DirtyOverlay;
   private appendBase: number | null = null;
   private placedOn: PlacedOn | undefined;
   /** Readers that hold back the next commit of appended bytes, and those that wait for the one under way to end. */
   private holds = 0;
   private commitEnds: (() => void)[] = [];
-  private cuts: Cut[] = [];
+  private cuts: PendingCut[] = [];
   private nextCut = 1;
   private commitThrough = 0;
   /** The commit that reaches this cut is answered only when it is on stable storage. */
   private durableThrough = 0;
   private isCommitting = false;
   /** The commit under way, or the one that failed and comes before all others. */
-  private unfinished: { readonly batch: readonly Cut[]; readonly commit: Commit; readonly mustBeStable: boolean } | undefined;
+  private unfinished: { readonly batch: readonly PendingCut[]; readonly commit: Commit; readonly mustBeStable: boolean } | undefined;
   /**
    * The bytes written now take the place of others that may have been synced. If all machines lost power between the commit and the moment the
    * new chunks are stable, the file would have neither the old bytes nor the new ones (P7). So such chunks are made stable before their commit;
    * bytes of a new file need not be: there is no older state to come back to.
    */
   private replaces = false;
-  /** Answers in a row that said: not there. */
-  private newInARow = 0;
-  private largeChunks = 0;
   private failure: HoldfastError | undefined;
-  private waiters: FlushWaiter[] = [];
-  private uploadWaiters: FlushWaiter[] = [];
+  private readonly commits = new CutWaiters();
+  private readonly uploads = new CutWaiters();
   private newest: InodeAttributes | undefined;
   /** Behind the newest change of the data that was acknowledged; stays at the first one that was lost until somebody has been told. */
   private changed: ChangeMark | undefined;
@@ -113,6 +73,7 @@ export class FileWriter implements NewerBytes {
   ) {
     this.overlay = new DirtyOverlay(core.volume.chunkSizeBytes);
     this.unsynced = new UnsyncedChunks(core);
+    this.pendingUploads = new PendingUploads(core);
     this.session = core.session.number;
   }
 
@@ -231,7 +192,7 @@ export class FileWriter implements NewerBytes {
     return this.unfinished !== undefined && this.unfinished.batch[0]!.appendBase !== null;
   }
   private *uncommitted(): Generator<Uncommitted> {
-    for (const cut of this.cuts) yield { appendBase: cut.appendBase, end: endOfCut(cut), moveBy: (bytes) => moveCut(cut, bytes) };
+    yield* this.cuts;
     if (this.overlay.isEmpty) return;
     const moveBy = (bytes: number): void => {
       this.appendBase! += bytes;
@@ -250,8 +211,7 @@ export class FileWriter implements NewerBytes {
       gap(0, into.length);
       return;
     }
-    // Newest first: what a newer layer has, an older one need not give. Appended bytes are read when they are committed, from where they are then.
-    const older = (start: number, end: number): void => this.readCuts(this.cuts.length - 1, offset, into, start, end, gap);
+    const older = (start: number, end: number): void => readCuts(this.cuts, offset, into, start, end, gap);
     if (this.appendBase === null) this.overlay.read(offset, into, older);
     else older(0, into.length);
   }
@@ -318,11 +278,10 @@ export class FileWriter implements NewerBytes {
     if (this.failure) this.retry();
     if (this.cuts.length === 0) return Promise.resolve();
     const through = this.nextCut - 1;
-    return new Promise((resolve, reject) => {
-      this.waiters.push({ through, resolve, reject });
-      this.commitThrough = through;
-      this.pump();
-    });
+    const done = this.commits.wait(through);
+    this.commitThrough = through;
+    this.pump();
+    return done;
   }
 
   /** Everything written so far is at its nodes (stable if it was not on its way before), not committed. */
@@ -330,8 +289,7 @@ export class FileWriter implements NewerBytes {
     this.freeze(durable);
     if (this.failure) this.retry();
     if (this.cuts.every((cut) => cut.state === 'uploaded')) return Promise.resolve();
-    const through = this.nextCut - 1;
-    return new Promise((resolve, reject) => this.uploadWaiters.push({ through, resolve, reject }));
+    return this.uploads.wait(this.nextCut - 1);
   }
 
   /**
@@ -376,14 +334,14 @@ export class FileWriter implements NewerBytes {
       this.lost = { error, number: (this.lost?.number ?? 0) + 1 };
       this.core.environment.log('error', 'written data could not be saved and is given up', { inode: this.inode, reason: error.message });
     }
-    this.settleWaiters(Infinity, error);
+    this.commits.settle(Infinity, error);
     this.settleUploads(error);
     this.commitEnded();
   }
 
   private end(): number {
     let end = this.overlay.end;
-    for (const cut of this.cuts) end = Math.max(end, endOfCut(cut));
+    for (const cut of this.cuts) end = Math.max(end, cut.end);
     return end;
   }
 
@@ -393,36 +351,6 @@ export class FileWriter implements NewerBytes {
 
   private *pendingChunks(): Generator<PendingChunk> {
     for (const cut of this.cuts) yield* cut.chunks;
-  }
-
-  private readCuts(
-    layer: number,
-    offset: number,
-    into: Buffer,
-    start: number,
-    end: number,
-    gap: (start: number, end: number) => void,
-  ): void {
-    let cut = this.cuts[layer];
-    while (cut && cut.appendBase !== null) cut = this.cuts[--layer];
-    if (!cut) {
-      gap(start, end);
-      return;
-    }
-    const from = offset + start;
-    const to = offset + end;
-    let at = from;
-    for (let i = firstSpanEndingAfter(cut.spans, from); i < cut.spans.length; i++) {
-      const span = cut.spans[i]!;
-      if (span.offset >= to) break;
-      if (span.offset > at) this.readCuts(layer - 1, offset, into, at - offset, span.offset - offset, gap);
-      const copyFrom = Math.max(at, span.offset);
-      const copyTo = Math.min(to, span.offset + span.length);
-      const shift = span.payloadOffset - span.offset;
-      span.payload.copy(into, copyFrom - offset, copyFrom + shift, copyTo + shift);
-      at = copyTo;
-    }
-    if (at < to) this.readCuts(layer - 1, offset, into, at - offset, end, gap);
   }
 
   private cutWhatIsReady(): void {
@@ -447,47 +375,20 @@ export class FileWriter implements NewerBytes {
   }
 
   private startCut(pieces: readonly Piece[], appendBase: number | null, heldBytes: number, durable: boolean): void {
-    const chunks = cutPieces(pieces, this.core.volume.chunkSizeBytes).map(({ payload, extents }): PendingChunk => {
-      const stored = this.core.form.store(payload, this.core.volume.volume);
-      return {
-        id: stored.id,
-        plaintext: payload,
-        parts: [stored.header, stored.payload],
-        payloadBytes: stored.payload.length,
-        extents,
-        receipts: new Map(),
-        present: undefined,
-      };
-    });
-    const spans = chunks
-      .flatMap((chunk) =>
-        chunk.extents.map(({ offset, length, chunkOffset }) => ({ offset, length, payload: chunk.plaintext, payloadOffset: chunkOffset })),
-      )
-      .sort((a, b) => a.offset - b.offset);
-    // Sealed bytes are kept beside the written ones.
-    const keptBytes = chunks.reduce(
-      (sum, chunk) => sum + chunk.payloadBytes + (chunk.parts[1] === chunk.plaintext ? 0 : chunk.plaintext.length),
-      0,
-    );
-    this.core.budget.change(keptBytes - heldBytes);
-    const cut: Cut = {
+    const cut = new PendingCut(pieces, this.core.volume.chunkSizeBytes, this.core.form, this.core.volume.volume, {
       number: this.nextCut++,
       appendBase,
-      chunks,
-      spans,
-      heldBytes: keptBytes,
-      extentCount: spans.length,
       mustBeStable: this.replaces,
-      state: 'uploading',
-    };
+    });
+    this.core.budget.change(cut.heldBytes - heldBytes);
     this.cuts.push(cut);
     this.startUpload(cut, durable || cut.mustBeStable);
   }
 
-  private startUpload(cut: Cut, durable: boolean): void {
+  private startUpload(cut: PendingCut, durable: boolean): void {
     cut.state = 'uploading';
     const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
-    this.uploadChunks(cut.chunks, durable, untilMs).then(
+    this.pendingUploads.upload(cut.chunks, { durable, untilMs }).then(
       () => {
         if (!this.cuts.includes(cut)) return;
         cut.state = 'uploaded';
@@ -501,31 +402,6 @@ export class FileWriter implements NewerBytes {
         this.fail(asHoldfast(error));
       },
     );
-  }
-
-  /** Brings these chunks to enough nodes, those that exist already excepted. */
-  private async uploadChunks(chunks: readonly PendingChunk[], durable: boolean, untilMs: number, mayDeduplicate = true): Promise<void> {
-    const { deduplicateFromBytes } = this.core;
-    const large = chunks.filter((chunk) => chunk.payloadBytes >= deduplicateFromBytes);
-    const small = chunks.filter((chunk) => chunk.payloadBytes < deduplicateFromBytes);
-    const work: Promise<void>[] = groupsOf(small).map((group) => this.core.uploader.upload(group, { durable, untilMs }));
-    for (const chunk of large) work.push(this.uploadLarge(chunk, durable, untilMs, mayDeduplicate));
-    if (work.length === 1) await work[0];
-    else await Promise.all(work);
-  }
-
-  private async uploadLarge(chunk: PendingChunk, durable: boolean, untilMs: number, mayDeduplicate: boolean): Promise<void> {
-    if (mayDeduplicate && this.asksFirst()) {
-      chunk.present = await this.core.deduplicator.find(chunk.id);
-      this.newInARow = chunk.present ? 0 : this.newInARow + 1;
-      if (chunk.present) return;
-    }
-    await this.core.uploader.upload([chunk], { durable, untilMs });
-  }
-
-  /** A file that goes on being new is asked about now and then only: uploading what exists costs bytes on the wire, and nothing else. */
-  private asksFirst(): boolean {
-    return this.newInARow < NEW_IN_A_ROW || this.largeChunks++ % ASK_EVERY === 0;
   }
 
   /** Starts failed uploads again. */
@@ -569,23 +445,22 @@ export class FileWriter implements NewerBytes {
   }
 
   /** The uploaded cuts at the head that may go in one commit: in order, not overlapping each other. */
-  private readyToCommit(): Cut[] {
-    const batch: Cut[] = [];
+  private readyToCommit(): PendingCut[] {
+    const batch: PendingCut[] = [];
     let bytes = 0;
     let extents = 0;
     let end = -1;
     for (const cut of this.cuts) {
       if (cut.state !== 'uploaded') break;
       if (batch.length > 0) {
-        const isAfter = cut.spans[0]!.offset >= end;
+        const isAfter = cut.start >= end;
         if (!isAfter || cut.appendBase !== null || batch[0]!.appendBase !== null || extents + cut.extentCount > MAX_EXTENTS_PER_COMMIT)
           break;
       }
       batch.push(cut);
       bytes += cut.heldBytes;
       extents += cut.extentCount;
-      const last = cut.spans[cut.spans.length - 1]!;
-      end = last.offset + last.length;
+      end = cut.end;
     }
     const [first] = batch;
     if (!first || (first.appendBase !== null && this.holds > 0)) return [];
@@ -610,7 +485,7 @@ export class FileWriter implements NewerBytes {
           chunk.receipts.clear();
           chunk.present = undefined;
         }
-        return this.uploadChunks(chunks, isDurable || mustBeStable, untilMs, false);
+        return this.pendingUploads.upload(chunks, { durable: isDurable || mustBeStable, untilMs, mayDeduplicate: false });
       },
     });
     return { batch, commit, mustBeStable };
@@ -635,10 +510,10 @@ export class FileWriter implements NewerBytes {
       this.mtime = undefined;
       this.replaces = false;
     }
-    this.settleWaiters(last.number, undefined);
+    this.commits.settle(last.number, undefined);
   }
 
-  private committed(batch: readonly Cut[]): void {
+  private committed(batch: readonly PendingCut[]): void {
     this.cuts = this.cuts.filter((cut) => !batch.includes(cut));
     for (const cut of batch) {
       this.core.budget.change(-cut.heldBytes);
@@ -667,28 +542,15 @@ export class FileWriter implements NewerBytes {
       inode: this.inode,
       reason: error.message,
     });
-    this.settleWaiters(Infinity, error);
+    this.commits.settle(Infinity, error);
     this.settleUploads(error);
     this.core.budget.wake();
   }
 
-  private settleWaiters(through: number, error: HoldfastError | undefined): void {
-    const done = this.waiters.filter((waiter) => waiter.through <= through);
-    this.waiters = this.waiters.filter((waiter) => waiter.through > through);
-    for (const waiter of done) {
-      if (error) waiter.reject(error);
-      else waiter.resolve();
-    }
-  }
-
+  /** Those who wait for uploads: with an error all of them, as everything here is tried again only when somebody asks. */
   private settleUploads(error: HoldfastError | undefined): void {
     const firstMissing = this.cuts.find((cut) => cut.state !== 'uploaded')?.number ?? Infinity;
-    const done = this.uploadWaiters.filter((waiter) => error !== undefined || waiter.through < firstMissing);
-    this.uploadWaiters = this.uploadWaiters.filter((waiter) => !done.includes(waiter));
-    for (const waiter of done) {
-      if (error) waiter.reject(error);
-      else waiter.resolve();
-    }
+    this.uploads.settle(error ? Infinity : firstMissing - 1, error);
   }
 }
 
@@ -700,42 +562,3 @@ const asHoldfast = (error: unknown): HoldfastError =>
   error instanceof HoldfastError
     ? error
     : new HoldfastError('INTERNAL', error instanceof Error ? (error.stack ?? error.message) : String(error));
-
-function endOfCut(cut: Cut): number {
-  const last = cut.spans[cut.spans.length - 1];
-  return last ? last.offset + last.length : 0;
-}
-
-function moveCut(cut: Cut, bytes: number): void {
-  cut.appendBase! += bytes;
-  for (const span of cut.spans) span.offset += bytes;
-  for (const chunk of cut.chunks) for (const extent of chunk.extents) extent.offset += bytes;
-}
-
-function firstSpanEndingAfter(spans: readonly Span[], offset: number): number {
-  let low = 0;
-  let high = spans.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const span = spans[middle]!;
-    if (span.offset + span.length > offset) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
-/** Small chunks that travel together, to the same nodes. */
-function groupsOf(chunks: readonly PendingChunk[]): PendingChunk[][] {
-  const groups: PendingChunk[][] = [];
-  let bytes = 0;
-  for (const chunk of chunks) {
-    const last = groups[groups.length - 1];
-    if (last && last.length < MAX_BATCH_CHUNKS && bytes + chunk.payloadBytes <= GROUP_BYTES) last.push(chunk);
-    else {
-      groups.push([chunk]);
-      bytes = 0;
-    }
-    bytes += chunk.payloadBytes;
-  }
-  return groups;
-}

@@ -3,7 +3,7 @@ import type { ChunkId, NodeContact, NodeId, NodeState } from '../protocol/entiti
 import { HoldfastError } from '../protocol/errors.js';
 import { FakeEnvironment } from '../test/fake-environment.js';
 import type { ClientCore } from './core.js';
-import type { PendingChunk } from './file-writer.js';
+import type { PendingChunk } from './pending-cut.js';
 import { UnsyncedChunks } from './unsynced-chunks.js';
 
 /** How long a node takes to sync a chunk that it has not begun with; Infinity = it hangs. */

@@ -3,7 +3,7 @@ import type { ChunkId, ChunkLocation, NodeId } from '../protocol/entities.js';
 import { sleep } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import type { ClientCore } from './core.js';
-import type { PendingChunk } from './file-writer.js';
+import type { PendingChunk } from './pending-cut.js';
 
 /** Nodes make everything stable within half a second by themselves, so the oldest of very many need no reminder. */
 const MAX_CHUNKS = 20_000;

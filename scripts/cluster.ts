@@ -12,15 +12,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { newEncryption, writeKeyFile } from '../client/index.js';
 import type { AdminCalls, ClusterStatus } from '../protocol/admin-calls.js';
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME } from '../protocol/entities.js';
 import { isCode } from '../protocol/errors.js';
-import { PROTOCOL_VERSION } from '../protocol/limits.js';
-import { socketDialer } from '../protocol/socket.js';
+import { ClusterAdmin } from './cluster-admin.js';
+import { coordinatorProgram, LOOPBACK, mountProgram, nodeProgram, requireBuild } from './cluster-programs.js';
 import {
   type ClusterConfig,
   findFreePort,
@@ -35,11 +34,9 @@ import {
 import { ClusterError, type Command, LocalProcess, waitUntil } from './local-process.js';
 import { checkMountpoint, detach, isMounted, requireFuse } from './mounts.js';
 
+export { programFile } from './cluster-programs.js';
 export { ClusterError, LocalProcess, waitUntil } from './local-process.js';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-export const programFile = join(root, 'dist', 'client', 'cli', 'main.js');
-const LOOPBACK = '127.0.0.1';
 const VOLUME_KEY = 'volume-key';
 /** A coordinator with a million files takes up to 30 s; machines in tests are loaded. */
 const START_TIMEOUT_MS = 90_000;
@@ -74,13 +71,15 @@ export class LocalCluster {
   /** Extra environment by process name ("coordinator", "n1", "mount"): only for processes started by this object. */
   readonly environment = new Map<string, Record<string, string>>();
   private readonly processes = new Map<string, LocalProcess>();
-  private readonly secret = randomBytes(32).toString('hex');
+  private readonly asAdmin: ClusterAdmin;
 
   private constructor(
     /** Real path of the state directory. */
     readonly stateDirectory: string,
     private config: ClusterConfig,
-  ) {}
+  ) {
+    this.asAdmin = new ClusterAdmin(this.url, this.adminTokenFile);
+  }
 
   /**
    * Writes down a new cluster; starts nothing.
@@ -191,67 +190,30 @@ export class LocalCluster {
   // Processes.
 
   get coordinator(): LocalProcess {
-    return this.process('coordinator', () => {
-      const { host, port, args } = this.config.coordinator;
-      const more = ['--listen', `${host}:${port}`, '--copies', String(this.config.copies), ...outside(host), ...args];
-      return this.program('coordinator', ['--data', this.coordinatorData], more);
-    });
+    return this.process('coordinator', (environment) => coordinatorProgram(this.config, this.coordinatorData, environment));
   }
   /** @throws {ClusterError} when the cluster has no such node */
   node(name: string): LocalProcess {
     this.nodeConfig(name);
-    return this.process(name, () => {
-      const { host, port, args, wrapper } = this.nodeConfig(name);
-      const more = [
-        '--name',
-        name,
-        '--coordinator',
-        this.url,
-        '--token-file',
-        this.nodeTokenFile,
-        '--listen',
-        `${host}:${port}`,
-        ...outside(host),
-        ...args,
-      ];
-      return this.program('node', ['--data', this.nodeData(name)], more, wrapper);
-    });
+    return this.process(name, (environment) => nodeProgram(this.nodeConfig(name), this.nodeData(name), this, environment));
   }
   /** @throws {ClusterError} when the cluster has no mount */
   get mount(): LocalProcess {
     if (!this.config.mount)
       throw new ClusterError(`the cluster in ${this.stateDirectory} has no mount: scripts/up --mount DIR adds one`, 2);
-    return this.process('mount', () => {
-      const { path, args } = this.config.mount ?? { path: '', args: [] };
-      const more = ['--coordinator', this.url, '--token-file', this.adminTokenFile, '--ready-file', this.readyFile];
-      if (this.config.isEncrypted) more.push('--key-file', this.volumeKeyFile);
-      more.push(...args);
-      return this.program('mount', ['--mount', path], more);
-    });
+    return this.process('mount', (environment) => mountProgram(this.config, this.readyFile, this, environment));
   }
   private get readyFile(): string {
     return join(this.stateDirectory, 'mount', 'ready');
   }
 
-  private process(name: string, command: () => Command): LocalProcess {
+  private process(name: string, command: (environment: Record<string, string> | undefined) => Command): LocalProcess {
     let found = this.processes.get(name);
     if (!found) {
-      found = new LocalProcess(name, join(this.stateDirectory, name), command);
+      found = new LocalProcess(name, join(this.stateDirectory, name), () => command(this.environment.get(name)));
       this.processes.set(name, found);
     }
     return found;
-  }
-
-  private program(part: string, mark: [string, string], args: string[], wrapper: readonly string[] = []): Command {
-    const [program = process.execPath, ...before] = [...wrapper, process.execPath];
-    return {
-      program,
-      args: [...before, '--enable-source-maps', programFile, part, ...mark, ...args],
-      // libuv's four threads are shared by every file call: a slow fsync must not hold up the reads.
-      environment: { UV_THREADPOOL_SIZE: '16', NODE_ENV: 'production', ...this.environment.get(part === 'node' ? (args[1] ?? '') : part) },
-      // The program with its first arguments: a shell that was merely told the same directory is not it.
-      mark: [programFile, part, ...mark],
-    };
   }
 
   // Starting.
@@ -453,19 +415,12 @@ export class LocalCluster {
   // Watching.
 
   /** One call of the admin interface. @throws {HoldfastError} */
-  async admin<M extends keyof AdminCalls & string>(
+  admin<M extends keyof AdminCalls & string>(
     method: M,
     request: RequestOf<AdminCalls, M>,
     timeoutMs = 10_000,
   ): Promise<ReplyOf<AdminCalls, M>> {
-    const token = readFileSync(this.adminTokenFile, 'utf8').trim();
-    const handshake = { protocol: PROTOCOL_VERSION, token, clientSecret: this.secret, description: `local cluster pid ${process.pid}` };
-    const connection = await socketDialer(this.url).dial('admin', handshake, timeoutMs);
-    try {
-      return (await connection.call({ method, args: request }, timeoutMs)) as ReplyOf<AdminCalls, M>;
-    } finally {
-      connection.close('done');
-    }
+    return this.asAdmin.call(method, request, timeoutMs);
   }
   /** @throws {HoldfastError} UNREACHABLE when the coordinator is down */
   status(timeoutMs = 5000): Promise<ClusterStatus> {
@@ -473,25 +428,8 @@ export class LocalCluster {
   }
 
   /** Waits until the status fulfils a condition; the coordinator may be away meanwhile. @throws {ClusterError} with the last sentence seen */
-  async waitFor(isTrue: (status: ClusterStatus) => boolean, timeoutMs: number, what = 'the expected state'): Promise<ClusterStatus> {
-    let last: ClusterStatus | undefined;
-    let problem = 'no answer';
-    const came = await waitUntil(
-      async () => {
-        try {
-          last = await this.status();
-          problem = last.sentence;
-          return isTrue(last);
-        } catch (error) {
-          problem = (error as Error).message;
-          return false;
-        }
-      },
-      timeoutMs,
-      100,
-    );
-    if (!came || !last) throw new ClusterError(`the cluster did not reach ${what} within ${timeoutMs / 1000} s: ${problem}`);
-    return last;
+  waitFor(isTrue: (status: ClusterStatus) => boolean, timeoutMs: number, what = 'the expected state'): Promise<ClusterStatus> {
+    return this.asAdmin.waitFor(isTrue, timeoutMs, what);
   }
 
   /** Every node whose process runs is up, safe mode is over, and, with enough nodes for the copies, health is HEALTHY. */
@@ -613,14 +551,7 @@ export class LocalCluster {
   }
 }
 
-/** Listening beyond this machine without TLS must be asked for. */
-const outside = (host: string): string[] => (host === LOOPBACK ? [] : ['--insecure']);
-
 /** Absent counts as empty; what the file system itself put there does not count. */
 function isEmptyDirectory(path: string): boolean {
   return !existsSync(path) || readdirSync(path).every((name) => name === 'lost+found');
-}
-
-function requireBuild(): void {
-  if (!existsSync(programFile)) throw new ClusterError(`${programFile} is not there: run scripts/setup, which builds it`);
 }
