@@ -90,7 +90,7 @@ export async function attack(rig: ProcessRig, options: CampaignOptions): Promise
     await strike(options.attackMs);
     const during = await good.report();
 
-    await cluster.admin('removeNode', { node: 'fuzz', evenIfDataIsLost: 'fuzz' }).catch(() => {});
+    await removeStrangers(rig);
     const memoryAfter = memory(rig);
     const changed: string[] = [];
     for (const [name, sum] of contents) if (sha256(await readFile(home, name)) !== sum) changed.push(name);
@@ -112,6 +112,13 @@ export async function attack(rig: ProcessRig, options: CampaignOptions): Promise
     good.stop();
     await home.close();
   }
+}
+
+/** The attacker's nodes, under whatever names it made up for them: what they were believed to hold is copied from elsewhere then. */
+async function removeStrangers({ cluster }: ProcessRig): Promise<void> {
+  const { nodes } = await cluster.status();
+  for (const { name } of nodes)
+    if (!cluster.nodeNames.includes(name)) await cluster.admin('removeNode', { node: name, evenIfDataIsLost: name }).catch(() => {});
 }
 
 async function makeFiles(home: Cluster): Promise<Map<string, string>> {

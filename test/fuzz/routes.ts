@@ -4,6 +4,7 @@ import { request } from 'undici';
 import { buildChunk } from '../../protocol/chunk.js';
 import { DURABLE_HEADER, encodeBatch, SHA256_HEADER } from '../../protocol/chunk-http.js';
 import type { Welcome } from '../../protocol/client-calls.js';
+import { isCode } from '../../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../../protocol/limits.js';
 import { socketDialer } from '../../protocol/socket.js';
 import type { Random } from '../simulation/random.js';
@@ -21,9 +22,24 @@ const STATUSES = new Set([200, 201, 400, 401, 403, 404, 405, 409, 411, 413, 415,
 /** What only the coordinator, or monitoring, may: a success of anybody else is a hole. */
 const isForOthers = (path: string): boolean => path.startsWith('/metadata/') || path === '/metrics';
 
-/** The permit of the user, and its volume. */
-async function permitOf(run: FuzzRun, random: Random): Promise<{ permit: string; volume: number; root: number }> {
-  const { target } = run.knowledge;
+interface Own {
+  readonly permit: string;
+  readonly volume: number;
+  readonly root: number;
+}
+
+/** The permit of the user, and its volume. Asked for again while the other fuzzers revoke the user's tokens just then. */
+async function permitOf(run: FuzzRun, random: Random): Promise<Own> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await askForPermit(run, random);
+    } catch (error) {
+      if (tries >= 20 || !isCode(error, 'UNREACHABLE', 'UNAUTHORIZED')) throw error;
+      await delay(50);
+    }
+  }
+}
+async function askForPermit({ knowledge: { target } }: FuzzRun, random: Random): Promise<Own> {
   const { token } = await target.userToken();
   const handshake = { protocol: PROTOCOL_VERSION, token, clientSecret: random.bytes(32).toString('hex'), description: 'fuzz permit' };
   const connection = await socketDialer(target.coordinatorUrl).dial('client', handshake, TIMEOUT_MS);
