@@ -4,10 +4,13 @@
  * through commander. An error ends as one message on stderr and the exit code of exit-codes.ts.
  */
 import { tellError } from './exit-codes.js';
+import { letSmallHeapGrow } from './heap-growth.js';
 import { isPart, mountArguments, runPart } from './parts.js';
 
 async function main(argv: string[]): Promise<void> {
   const part = isPart(argv);
+  // No chunks pass through a coordinator, and its heap may be the largest of all.
+  if (part !== 'coordinator') letSmallHeapGrow();
   if (part) {
     const rest = argv.slice(1);
     return runPart(part, part === 'mount' ? mountArguments(rest) : rest);
