@@ -3,7 +3,9 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statS
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { LEASE_MS } from '../protocol/limits.js';
 import { mountsBelow, processesNaming, runProgram, runScript } from './run-program.js';
 
 const hasFuse = existsSync('/dev/fuse');
@@ -92,6 +94,34 @@ describe('a cluster by scripts', () => {
       expect(processesNaming(state)).toEqual([]);
       // The directory was there before: it is not ours to remove.
       expect([existsSync(state), existsSync(folder)]).toEqual([false, true]);
+    },
+    SLOW_MS,
+  );
+
+  it.skipIf(!hasFuse)(
+    'a coordinator is started by a shell that was in the folder, while nothing there is answered',
+    async () => {
+      const state = stateOf('before');
+      const folder = join(directory, 'left');
+      expect((await up(state, '--nodes', '1', '--mount', folder)).code).toBe(0);
+      mkdirSync(join(folder, 'inner'));
+      expect((await runScript('coordinator', ['kill', '--state', state])).code).toBe(0);
+      // What the mount and the kernel knew counts no more.
+      await delay(LEASE_MS + 1000);
+      let isAnswered = false;
+      const looking = runProgram('stat', [join(folder, 'inner')]).then(({ code }) => {
+        isAnswered = true;
+        return code;
+      });
+      await delay(1000);
+      expect(isAnswered).toBe(false);
+      const started = await runScript('coordinator', ['start', '--state', state], {
+        env: { OLDPWD: join(folder, 'inner') },
+        timeoutMs: 20_000,
+      });
+      expect([started.stderr, started.code]).toEqual(['', 0]);
+      expect(await looking).toBe(0);
+      expect((await down(state, '--purge')).code).toBe(0);
     },
     SLOW_MS,
   );
