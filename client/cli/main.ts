@@ -7,10 +7,12 @@ import { tellError } from './exit-codes.js';
 import { letSmallHeapGrow } from './heap-growth.js';
 import { isPart, mountArguments, runPart } from './parts.js';
 
+/** What chunks pass through. Others keep their memory as small as V8 finds right. */
+const MOVE_CHUNKS = new Set(['node', 'mount', 'upload', 'download']);
+
 async function main(argv: string[]): Promise<void> {
   const part = isPart(argv);
-  // No chunks pass through a coordinator, and its heap may be the largest of all.
-  if (part !== 'coordinator') letSmallHeapGrow();
+  if (MOVE_CHUNKS.has(argv[0] ?? '')) letSmallHeapGrow();
   if (part) {
     const rest = argv.slice(1);
     return runPart(part, part === 'mount' ? mountArguments(rest) : rest);
