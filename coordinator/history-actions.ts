@@ -1,7 +1,6 @@
 /** What people do with the past of a volume, by call: snapshots, trash, copies of trees. Done by the history keeper, recorded as events here. */
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import { DEFAULT_VOLUME_NAME, type VolumeId } from '../protocol/entities.js';
-import { wallMs } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { TRASH_NAME } from '../protocol/hidden.js';
 import type { historyCalls, TrashEntry } from '../protocol/history-calls.js';
@@ -123,8 +122,8 @@ export class HistoryActions {
   }
   async emptyTrash(caller: ClientCaller, { path, olderThanMs }: Request<'emptyTrash'>): Promise<Reply<'emptyTrash'>> {
     const isMeant = isAtOrBelow(cleanPath(path));
-    const beforeMs = wallMs(this.context.environment) - olderThanMs;
-    const due = this.keeper.trash.all(caller.volume).filter((file) => file.atMs <= beforeMs && isMeant(file.path));
+    const { trash } = this.keeper;
+    const due = trash.all(caller.volume).filter((file) => trash.ageMs(file.atMs) >= olderThanMs && isMeant(file.path));
     await this.keeper.empty(
       caller.volume,
       due.map((file) => file.inode),

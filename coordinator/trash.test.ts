@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CoordinatorRig, chunkOf, type RigClient } from '../test/coordinator-rig.js';
 import { FakeEnvironment } from '../test/fake-environment.js';
+import { HistoryActions } from './history-actions.js';
+import type { ClientCaller, ClusterContext } from './ports.js';
 import { MAX_SHORT_LIFE_MS, SHORT_LIVED_KEEP_MS } from './trash.js';
 import { TrashOrder } from './trash-order.js';
 
@@ -133,6 +135,31 @@ describe('the trash of a new cluster', () => {
     await expect(put(client, 'next', 30)).rejects.toMatchObject({ code: 'EDQUOT' });
     await client.call('releaseOrphans', { inodes: [open] });
     await put(client, 'then', 30);
+  });
+
+  it('goes when it is emptied or switched off, also what was deleted before the clock was set back', async () => {
+    const { rig, environment, state, history, put, unlink, names } = await started();
+    const client = await rig.client();
+    const caller: ClientCaller = { client: 'c', user: 'admin', volume: 1, access: 'admin' };
+    const actions = new HistoryActions({ state, history: () => history } as unknown as ClusterContext, () => {});
+    const empty = async (olderThanMs: number): Promise<number> => {
+      const emptied = actions.emptyTrash(caller, { path: '/', olderThanMs });
+      await environment.advance(LOOK_MS);
+      return (await emptied).files;
+    };
+    const deleteBeforeClockIsSetBack = async (name: string): Promise<void> => {
+      await put(client, name, 10);
+      await unlink(client, name);
+      environment.setWallBy(-7_200_000);
+    };
+    await deleteBeforeClockIsSetBack('a');
+    expect([await empty(1), names(1)]).toEqual([0, ['a']]);
+    expect([await empty(0), names(1)]).toEqual([1, []]);
+    await deleteBeforeClockIsSetBack('b');
+    const row = state.get('volumes', 1);
+    if (row) state.transact((tx) => tx.put('volumes', 1, { ...row, trashKeepMs: 0 }));
+    await environment.advance(3 * LOOK_MS);
+    expect(names(1)).toEqual([]);
   });
 });
 

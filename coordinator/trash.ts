@@ -85,6 +85,11 @@ export class Trash {
     return this.totals.get(volume) ?? NOTHING;
   }
 
+  /** How long ago something was deleted. When the clock was set back since, that is not less than nothing: what is to go at any age goes. */
+  ageMs(atMs: number): number {
+    return Math.max(0, this.wallMs() - atMs);
+  }
+
   /** Those that keep something. */
   volumes(): VolumeId[] {
     return [...this.totals.keys()];
@@ -221,13 +226,12 @@ export class Trash {
     const { files } = this.totalsOf(volume);
     if (files === 0 || !order) return [];
     const keepMs = this.state.get('volumes', volume)?.trashKeepMs ?? 0;
-    const nowMs = this.wallMs();
     const found: InodeId[] = [];
     let surplus = Math.max(files - MAX_TRASHED_FILES, wanted.files);
     let left = wanted.bytes;
     const oldest = order.oldest((inode, atMs) => this.state.get('trash', inode)?.atMs === atMs);
     const isOver = (atMs: number, isShortLived: boolean): boolean =>
-      nowMs - atMs >= (isShortLived ? Math.min(keepMs, SHORT_LIVED_KEEP_MS) : keepMs);
+      this.ageMs(atMs) >= (isShortLived ? Math.min(keepMs, SHORT_LIVED_KEEP_MS) : keepMs);
     while (found.length < limit) {
       const next = oldest.next(isOver, surplus > 0 || left > 0);
       if (next === undefined) break;
