@@ -98,9 +98,13 @@ export class Member {
   get isSlow(): boolean {
     return this.environment.monotonicMs() < this.slowUntilMs;
   }
+  /** There is room on its disk, whether or not it answers just now. */
+  get diskHasRoom(): boolean {
+    return !this.isFull && !this.isReadOnly;
+  }
   /** It could take a chunk, whether or not it should. */
   get hasRoom(): boolean {
-    return this.isUp && !this.isFull && !this.isReadOnly;
+    return this.isUp && this.diskHasRoom;
   }
   /** New chunks may be placed there. (Slowness is judged where the other nodes are known.) */
   get isWritable(): boolean {

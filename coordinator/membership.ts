@@ -114,10 +114,17 @@ export class Membership {
     const writable = new Set(this.writable());
     return this.all().map((member) => ({ ...member.contact, writable: writable.has(member) }));
   }
-  /** Room on the nodes for one volume's data, divided by its copies. */
+  /**
+   * Room on the nodes for one volume's data, divided by its copies. A node that does not answer just now has what it last said: its disk has not
+   * become full by that, and for want of room the trash is given up for good. A draining one counts as in `writable`.
+   */
   space(volume: VolumeId): { totalBytes: number; freeBytes: number } {
     const copies = this.context.state.get('volumes', volume)?.copies ?? 1;
-    const { totalBytes, freeBytes } = roomOf(this.all().filter((member) => !member.isDown));
+    const known = this.all().filter((member) => !member.isDown);
+    const open = known.filter((member) => member.diskHasRoom);
+    const staying = open.filter((member) => !member.row.isDraining);
+    const takers = new Set(staying.length >= LEAST_WRITABLE ? staying : open);
+    const { totalBytes, freeBytes } = roomOf(known.map((member) => ({ space: member.space, isWritable: takers.has(member) })));
     return { totalBytes: Math.floor(totalBytes / copies), freeBytes: Math.floor(freeBytes / copies) };
   }
 

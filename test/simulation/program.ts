@@ -34,6 +34,8 @@ export interface Surroundings {
   readonly chunkSizeBytes: number;
   /** Disks are so small that they may fill up, or were full since the last verification: then the trash gives way. */
   mayBeFull(): boolean;
+  /** What the coordinator's clock shows, which may be set forward and back. */
+  coordinatorClockMs(): number;
   /** False as soon as any fault was injected since the last verification: then calls may fail. */
   isCalm(): boolean;
   /** Simulated pause. */

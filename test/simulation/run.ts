@@ -113,6 +113,7 @@ class Run {
       maxFileBytes: MAX_FILE_BYTES,
       chunkSizeBytes: CHUNK_SIZE_BYTES,
       mayBeFull: () => this.isTight || this.wereFull,
+      coordinatorClockMs: () => this.world.nowMs + this.cluster.coordinator.process.wallOffsetMs,
       isCalm: () => this.isCalm,
       pause: (delayMs) => this.pause(delayMs),
     };
