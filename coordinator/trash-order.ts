@@ -1,6 +1,6 @@
 /**
- * Deleted files of one volume by the time they were deleted, so that nobody has to look at all of them to find the oldest. Files come at the end;
- * those that left the trash in whatever way are passed over when they are met.
+ * Deleted files of one volume by the time they were deleted, so that nobody has to look at all of them to find the oldest. Files come at the end,
+ * unless the clock was set back; those that left the trash in whatever way are passed over when they are met.
  */
 import type { InodeId } from '../protocol/entities.js';
 
@@ -19,7 +19,20 @@ class Row {
   private first = 0;
 
   add(item: Item): void {
-    this.items.push(item);
+    const { items } = this;
+    // What a clock that was ahead left at the end must not stand before this one until that time comes.
+    if ((items.at(-1)?.atMs ?? 0) <= item.atMs) items.push(item);
+    else items.splice(this.placeOf(item.atMs), 0, item);
+  }
+  /** Behind all that are as old or older. */
+  private placeOf(atMs: number): number {
+    let [low, high] = [this.first, this.items.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.items[middle] as Item).atMs <= atMs) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
   /** Position of the oldest at or after a position that is still there; what is gone before all others is forgotten. */
   next(at: number | undefined, isThere: IsThere): number {

@@ -125,6 +125,22 @@ describe('the trash of a new cluster', () => {
     await expect(put(home, 'more', 51)).rejects.toMatchObject({ code: 'EDQUOT' });
   });
 
+  it('does not keep what is deleted after the clock was set back until what was deleted before goes', async () => {
+    const { rig, environment, put, unlink, names } = await started();
+    const client = await rig.client();
+    for (const [name, setWallBy] of [
+      ['ahead', -365 * DAY_MS],
+      ['after', 0],
+    ] as const) {
+      await put(client, name, 10);
+      await unlink(client, name);
+      environment.setWallBy(setWallBy);
+    }
+    expect(names(1)).toEqual(['after', 'ahead']);
+    await environment.advance(SHORT_LIVED_KEEP_MS + 2 * LOOK_MS);
+    expect(names(1)).toEqual(['ahead']);
+  });
+
   it('gives no room for what is still open: that is free only when it is closed', async () => {
     const { rig, state, put, unlink } = await started();
     const row = state.get('volumes', 1);
@@ -164,19 +180,21 @@ describe('the trash of a new cluster', () => {
 });
 
 describe('the order of the trash', () => {
-  it('is that of a sorted list, whatever leaves it in between', () => {
-    const step = fc.record({ isShort: fc.boolean(), leaves: fc.nat(20), take: fc.nat(3) });
+  it('is that of a sorted list, whatever leaves it in between and however the clock is set', () => {
+    const step = fc.record({ isShort: fc.boolean(), leaves: fc.nat(20), take: fc.nat(3), aheadBy: fc.nat(9) });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200 }), fc.nat(30), (steps, overAfter) => {
         const order = new TrashOrder();
         const there = new Map<number, { atMs: number; isShort: boolean }>();
-        for (const [at, { isShort, leaves, take }] of steps.entries()) {
-          there.set(at, { atMs: at, isShort });
-          order.add(at, at, isShort);
+        for (const [at, { isShort, leaves, take, aheadBy }] of steps.entries()) {
+          // No two of the same time.
+          const atMs = at + aheadBy + at / 1000;
+          there.set(at, { atMs, isShort });
+          order.add(at, atMs, isShort);
           there.delete(leaves);
-          const walk = order.oldest((inode, atMs) => there.get(inode)?.atMs === atMs);
-          const isOver = (atMs: number, isShortLived: boolean): boolean => isShortLived && at - atMs > overAfter;
-          const sorted = [...there].sort(([a], [b]) => a - b);
+          const walk = order.oldest((inode, since) => there.get(inode)?.atMs === since);
+          const isOver = (since: number, isShortLived: boolean): boolean => isShortLived && at - since > overAfter;
+          const sorted = [...there].sort(([, a], [, b]) => a.atMs - b.atMs);
           const over = sorted.filter(([, file]) => isOver(file.atMs, file.isShort));
           const rest = sorted.filter((one) => !over.includes(one));
           const expected = [...over, ...rest.slice(0, take)].map(([inode]) => inode);
