@@ -49,6 +49,8 @@ export class FileWriter implements NewerBytes {
   /** The commit that reaches this cut is answered only when it is on stable storage. */
   private durableThrough = 0;
   private isCommitting = false;
+  /** How often the coordinator did not take the receipts of a commit. */
+  private uploadsAgain = 0;
   /** The commit under way, or the one that failed and comes before all others. */
   private unfinished: { readonly batch: readonly PendingCut[]; readonly commit: Commit; readonly mustBeStable: boolean } | undefined;
   /**
@@ -298,13 +300,16 @@ export class FileWriter implements NewerBytes {
    */
   async sync(): Promise<void> {
     await this.uploaded(true);
+    const { uploadsAgain } = this;
     // A commit that was begun without being durable may cover these cuts.
     if (this.unsynced.isEmpty && this.cuts.length > 0 && !this.unfinished) {
       this.durableThrough = this.nextCut - 1;
       await this.flush(true);
-      return;
+      if (this.uploadsAgain === uploadsAgain) return;
     }
     await Promise.all([this.flush(true), this.makeStable()]);
+    // What a commit had to upload again lies at other nodes than those that were asked.
+    if (this.uploadsAgain !== uploadsAgain) await this.makeStable();
     await this.core.session.call('sync', {});
   }
 
@@ -480,12 +485,14 @@ export class FileWriter implements NewerBytes {
       mtime: this.mtime,
       session: this.session,
       durable: isDurable,
-      uploadAgain: (chunks, untilMs) => {
+      uploadAgain: async (chunks, untilMs) => {
         for (const chunk of chunks) {
           chunk.receipts.clear();
           chunk.present = undefined;
         }
-        return this.pendingUploads.upload(chunks, { durable: isDurable || mustBeStable, untilMs, mayDeduplicate: false });
+        await this.pendingUploads.upload(chunks, { durable: isDurable || mustBeStable, untilMs, mayDeduplicate: false });
+        this.uploadsAgain++;
+        for (const chunk of chunks) this.unsynced.note(chunk);
       },
     });
     return { batch, commit, mustBeStable };

@@ -14,6 +14,9 @@ let doneAtMs: Map<string, number>;
 let environment: FakeEnvironment;
 let calls: Map<NodeId, number>;
 let uploaded: ChunkId[];
+/** Nodes that have lost everything, and those that the coordinator names. */
+let empty: Set<NodeId>;
+let located: NodeId[];
 
 const chunkId = (index: number): ChunkId => String(index).padStart(64, '0');
 
@@ -37,18 +40,22 @@ function peer(node: NodeId) {
         environment.setTimer(isLate ? timeoutMs : endMs - nowMs, resolve);
       });
       if (isLate) throw new HoldfastError('DEADLINE', 'no answer in time');
-      return { missing: [] };
+      return { missing: empty.has(node) ? chunks : [] };
     },
-    get: async () => Buffer.from('bytes'),
+    get: async () => {
+      if (empty.has(node)) throw new HoldfastError('CHUNK_MISSING', 'no such chunk');
+      return Buffer.from('bytes');
+    },
   };
 }
 
 function unsynced(count: number): UnsyncedChunks {
-  const peers = new Map([1, 2, 3].map((node) => [node, peer(node)]));
+  const peers = new Map([1, 2, 3, 4].map((node) => [node, peer(node)]));
   const core = {
     environment,
     session: { permit: 'p', outageTimeoutMs: 30_000, renewPermit: async () => {}, call: async () => ({}) },
     volume: { copies: 2 },
+    locations: { get: (chunk: ChunkId) => ({ chunk, sizeBytes: 5, nodes: located }) },
     pool: {
       contact: (node: NodeId) => ({ node, state: states.get(node) }) as NodeContact,
       peer: (node: NodeId) => peers.get(node),
@@ -91,15 +98,19 @@ beforeEach(() => {
     [1, 1],
     [2, 1],
     [3, 1],
+    [4, 1],
   ]);
   states = new Map([
     [1, 'up'],
     [2, 'up'],
     [3, 'up'],
+    [4, 'up'],
   ]);
   doneAtMs = new Map();
   calls = new Map();
   uploaded = [];
+  empty = new Set();
+  located = [1, 2];
 });
 
 describe('making chunks stable', () => {
@@ -128,5 +139,15 @@ describe('making chunks stable', () => {
     expect(error).toBeUndefined();
     expect(uploaded).toHaveLength(100);
     expect(tookMs).toBeLessThan(40_000);
+  });
+
+  it('finds them where they have moved to since they were written', async () => {
+    empty.add(1).add(2);
+    located = [3, 4];
+    expect((await sync(100)).error).toBeUndefined();
+    expect(uploaded).toEqual([]);
+    // Nowhere at all: whoever wrote them must know.
+    empty.add(3).add(4);
+    expect((await sync(1)).error).toMatchObject({ code: 'EIO' });
   });
 });

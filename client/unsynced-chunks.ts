@@ -38,7 +38,8 @@ export class UnsyncedChunks {
   /**
    * Makes all of them stable at every node that is there, and at as many as P1 wants.
    * @param pending chunks whose bytes are still here
-   * @param referenced which chunks the file consists of now, asked when some cannot be found: overwritten ones may be deleted already
+   * @param referenced which chunks the file consists of now, and learns where they are; asked when some cannot be found: overwritten ones may be
+   *   deleted already, others have moved
    * @throws {HoldfastError} EIO when a chunk cannot be made stable at enough nodes; then nothing is forgotten
    */
   async sync(pending: Iterable<PendingChunk>, referenced: () => Promise<ReadonlySet<ChunkId>>): Promise<void> {
@@ -132,7 +133,7 @@ export class UnsyncedChunks {
   private async rescue(
     short: readonly ChunkId[],
     asked: ReadonlyMap<ChunkId, readonly NodeId[]>,
-    stable: ReadonlyMap<ChunkId, readonly NodeId[]>,
+    stable: Map<ChunkId, NodeId[]>,
     wanted: number,
     pending: Iterable<PendingChunk>,
     referenced: () => Promise<ReadonlySet<ChunkId>>,
@@ -140,10 +141,17 @@ export class UnsyncedChunks {
     const here = new Map<ChunkId, PendingChunk>();
     for (const chunk of pending) here.set(chunk.id, chunk);
     const inFile = short.every((id) => here.has(id)) ? undefined : await referenced();
+    // Chunks move: other nodes may have those of the file by now.
+    const moved = new Map<ChunkId, readonly NodeId[]>();
     for (const id of short) {
-      if (!here.has(id) && !inFile?.has(id)) continue;
+      const nodes = inFile?.has(id) ? (this.core.locations.get(id)?.nodes ?? []).filter((node) => !asked.get(id)?.includes(node)) : [];
+      if (nodes.length > 0) moved.set(id, nodes);
+    }
+    for (const [id, nodes] of await this.askNodes(moved)) stable.set(id, [...(stable.get(id) ?? []), ...nodes]);
+    for (const id of short) {
+      if ((!here.has(id) && !inFile?.has(id)) || (stable.get(id)?.length ?? 0) >= wanted) continue;
       for (const node of asked.get(id) ?? []) if (!stable.get(id)?.includes(node)) this.report(id, node);
-      const parts = here.get(id)?.parts ?? (await this.fetch(id, asked.get(id) ?? []));
+      const parts = here.get(id)?.parts ?? (await this.fetch(id, [...(asked.get(id) ?? []), ...(moved.get(id) ?? [])]));
       const receipts: PendingChunk['receipts'] = new Map();
       const untilMs = this.core.environment.monotonicMs() + this.core.session.outageTimeoutMs;
       await this.core.uploader.upload([{ id, parts, receipts }], { durable: true, untilMs });
