@@ -113,7 +113,8 @@ export class Network {
       if (!end.touches(from, to)) continue;
       // Either direction being dead stops the pings: both ends notice, each in its own time.
       this.world.schedule(this.pingTimeoutMs(), '', () => {
-        if (this.blockedSinceMs.get(key) === blockedAtMs) end.broken('ping timeout');
+        // Or the link is whole again, but the other end has given the connection up meanwhile.
+        if (this.blockedSinceMs.get(key) === blockedAtMs || !end.other.isOpen) end.broken('ping timeout');
       });
     }
   }
@@ -347,7 +348,8 @@ class End implements Connection {
   isOpen = true;
   readonly peer: string;
   readonly channel: Channel;
-  private other!: End;
+  /** Of the same connection. */
+  other!: End;
   private readonly pending = new Map<number, PendingCall>();
   private nextCall = 1;
   private early: (() => void)[] | undefined;
