@@ -13,6 +13,10 @@ const MOST_CHECKS_AT_ONCE = 64;
 const MOST_REMEMBERED_PER_NODE = 300_000;
 const MOST_AWAITED = 10_000;
 const MOST_EARLY = 10_000;
+/** Last replicas that a disk does not give: the node looks again after such pauses, for so many at a time. The others wait for its next inventory. */
+const FIRST_LOOK_AGAIN_MS = 2_000;
+const LONGEST_LOOK_AGAIN_MS = 60_000;
+const MOST_LOOKED_FOR = 10_000;
 
 export interface BadReplica {
   readonly chunk: ChunkId;
@@ -95,22 +99,36 @@ export class ReplicaCare {
     });
     if (this.awaited.size < MOST_AWAITED) this.awaited.set(chunk, name);
     this.context.replicaLost();
-    // The report may have crossed with a new upload to that very node: before it counts as lost the node looks once more.
-    if (goodLeft === 0) this.lookOnceMore(node, chunk);
+    // The report may have crossed with a new upload to that very node, or its disk may be read again in a while: before it counts as lost the node
+    // looks once more, and when the disk failed, again and again.
+    if (goodLeft === 0) this.lookOnceMore(node, chunk, problem === 'io-error' && this.lookedFor < MOST_LOOKED_FOR);
   }
-  private lookOnceMore(node: NodeId, chunk: ChunkId): void {
+  private lookedFor = 0;
+  private lookOnceMore(node: NodeId, chunk: ChunkId, isRepeated: boolean, pauseMs = FIRST_LOOK_AGAIN_MS): void {
     const { state, membership, environment } = this.context;
     const member = membership.get(node);
+    // When it comes back its inventory names what it has.
     if (!member?.isReachable) return;
-    member.order('verify', { chunks: [chunk] }, VERIFY_TIMEOUT_MS).then(
-      ({ good }) => {
-        const row = state.get('chunks', chunk);
-        if (!good.includes(chunk) || !row || row.replicas.includes(node)) return;
-        state.transact((tx) => tx.put('chunks', chunk, withReplica(row, node)));
-        environment.log('info', 'a replica reported bad is there and good', { chunk, node });
-      },
-      (error: unknown) => environment.log('debug', 'a replica could not be checked', { chunk, node, error: String(error) }),
-    );
+    member
+      .order('verify', { chunks: [chunk] }, VERIFY_TIMEOUT_MS)
+      .then(
+        ({ good }) => {
+          const row = state.get('chunks', chunk);
+          if (!good.includes(chunk) || !row || row.replicas.includes(node)) return;
+          state.transact((tx) => tx.put('chunks', chunk, withReplica(row, node)));
+          environment.log('info', 'a replica reported bad is there and good', { chunk, node });
+        },
+        (error: unknown) => environment.log('debug', 'a replica could not be checked', { chunk, node, error: String(error) }),
+      )
+      .finally(() => {
+        if (!isRepeated || state.get('chunks', chunk)?.replicas.length !== 0) return;
+        this.lookedFor++;
+        environment.setTimer(pauseMs, () => {
+          this.lookedFor--;
+          if (state.get('chunks', chunk)?.replicas.length !== 0) return;
+          this.lookOnceMore(node, chunk, true, Math.min(pauseMs * 2, LONGEST_LOOK_AGAIN_MS));
+        });
+      });
   }
   private remember(node: NodeId, chunk: ChunkId): void {
     const nodes = this.early.get(chunk) ?? new Set();

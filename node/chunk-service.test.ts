@@ -6,7 +6,8 @@ import { HoldfastError } from '../protocol/errors.js';
 import { openReceipt, type Permit, sign } from '../protocol/permit.js';
 import { ChunkService } from './chunk-service.js';
 import { chunkOf } from './chunk-store.contract.js';
-import type { ChunkToPut } from './chunk-store.js';
+import type { ChunkStore, ChunkToPut } from './chunk-store.js';
+import { FaultyChunkStore } from './faulty-chunk-store.js';
 import { MemoryChunkStore } from './memory-chunk-store.js';
 
 const KEY = Buffer.alloc(32, 1);
@@ -14,7 +15,9 @@ const CLUSTER = 'c';
 const claims: Permit = { kind: 'permit', cluster: CLUSTER, volume: 1, access: 'write', client: 'me', generation: 20 };
 const everyVolume: Permit = { ...claims, volume: 0, client: 'coordinator' };
 
-function make(store = new MemoryChunkStore()): { service: ChunkService; store: MemoryChunkStore } {
+function make<S extends ChunkStore = MemoryChunkStore>(
+  store: S = new MemoryChunkStore() as unknown as S,
+): { service: ChunkService; store: S } {
   const service = new ChunkService(store, realEnvironment());
   service.setMembership({ cluster: CLUSTER, node: 3, accessKey: KEY, generation: 20, revokedClients: new Set(['gone']) });
   return { service, store };
@@ -48,6 +51,25 @@ describe('chunk service: permits', () => {
   it('is not ready before it belongs to a cluster', () => {
     const service = new ChunkService(new MemoryChunkStore(), realEnvironment());
     expect(code(service, sign(KEY, claims))).toBe('NOT_READY');
+  });
+});
+
+describe('chunk service: a disk that fails', () => {
+  it('reports what cannot be read and keeps it for when it can be; what reads wrong goes', async () => {
+    const inner = new MemoryChunkStore();
+    const store = new FaultyChunkStore(inner, realEnvironment());
+    const { service } = make(store);
+    const reports: string[] = [];
+    service.onBadReplica = (chunk, problem) => reports.push(`${problem} ${chunk}`);
+    const chunk = chunkOf(10, 1);
+    await service.put(claims, [chunk], true);
+    store.faults = { readEio: 1 };
+    await expect(service.get(claims, chunk.id, 0, 1)).rejects.toMatchObject({ code: 'EIO' });
+    expect(reports).toEqual([`io-error ${chunk.id}`]);
+    expect(await service.verify([chunk.id])).toMatchObject({ good: [], bad: [{ problem: 'io-error' }] });
+    store.faults = {};
+    expect(await service.verify([chunk.id])).toEqual({ good: [chunk.id], bad: [] });
+    expect((await service.get(claims, chunk.id, 0, 1)).length).toBeGreaterThan(0);
   });
 });
 

@@ -298,7 +298,7 @@ export class ChunkService {
   }
 
   /**
-   * Reads a replica whole and takes it out of service when it is bad. @param foundBy whom to name in the report; undefined = no report, the
+   * Reads a replica whole and takes it out of service when it is bad (reports it only when the disk does not give it now). @param foundBy whom to name in the report; undefined = no report, the
    * caller answers itself
    */
   async checkNow(id: ChunkId, foundBy: FoundBy | undefined): Promise<CheckResult> {
@@ -314,7 +314,8 @@ export class ChunkService {
 
   private async takeOut(id: ChunkId, result: Exclude<CheckResult, { state: 'good' }>, foundBy: FoundBy | undefined): Promise<void> {
     const wasHere = this.store.has(id);
-    if (wasHere) await this.store.setAside(id, result.state);
+    // A disk that fails now may be read again later, and this may be the last replica: it stays, and the coordinator no longer counts on it.
+    if (wasHere && result.state !== 'io-error') await this.store.setAside(id, result.state);
     this.marks.delete(id);
     // Removed by order while it was being looked at is no finding.
     if (foundBy && wasHere) this.report(id, result.state, result.detail, foundBy);

@@ -231,6 +231,8 @@ export class DiskChunkStore implements ChunkStore {
         return { state: 'missing', detail: "the chunk's file has disappeared" };
       }
       this.health.errorCount++;
+      // A put of the same chunk must not take it for whole by its size.
+      entry.isVerified = false;
       return { state: 'io-error', detail: errnoOf(error) || String(error) };
     }
   }
