@@ -38,7 +38,7 @@ describe('under fuzzers', () => {
   it.each(cases)('%s, nothing ends, nothing is shown, nothing is lost', async (_title, sides) => {
     const rig = await ProcessRig.start({ nodes: 2 });
     try {
-      const campaign = await attack(rig, { seed, sides, attackMs: ATTACK_MS, quietMs: QUIET_MS });
+      const campaign = await attack(rig, { seed, sides, attackMs: ATTACK_MS, quietMs: QUIET_MS, attackersNiceness: isSoak ? 10 : 0 });
       const { before, during } = campaign.good;
       console.log(
         JSON.stringify({

@@ -31,7 +31,6 @@ export const SIDES = {
 export type Side = keyof typeof SIDES;
 
 const OWNER = 'anna';
-const ATTACKERS_NICENESS = 10;
 const MEMORY_SAMPLES = 10;
 const FILES = 6;
 const UNEXPECTED = /failed unexpectedly|could not be encoded|could not be worked out|uncaught|unhandled/i;
@@ -58,6 +57,8 @@ export interface CampaignOptions {
   readonly attackMs: number;
   /** How long the good client works alone first; memory counts from the end of a warm-up as long as this. */
   readonly quietMs: number;
+  /** Of the process that attacks, 0 to 19; for measuring only, since it sends less then. */
+  readonly attackersNiceness: number;
 }
 
 /** @param rig of a cluster that nobody else uses */
@@ -87,7 +88,7 @@ export async function attack(rig: ProcessRig, options: CampaignOptions): Promise
       const one = run(forMs);
       // Attackers have machines of their own. Here they share one with those they attack, and the processor they take to make up their messages
       // must not count as harm they did.
-      niceness(ATTACKERS_NICENESS);
+      niceness(options.attackersNiceness);
       try {
         await Promise.all(fuzzers.map((fuzz) => fuzz(one)));
       } finally {
