@@ -4,6 +4,8 @@
  *
  * Small adjacent writes grow one piece instead of making many; a sequential writer fills one window-size buffer with a single copy.
  */
+import { firstEndingAfter } from './ranges.js';
+
 export interface Piece {
   readonly offset: number;
   readonly data: Buffer;
@@ -53,7 +55,7 @@ export class DirtyOverlay {
   read(offset: number, into: Buffer, gap: (start: number, end: number) => void): void {
     const end = offset + into.length;
     let at = offset;
-    for (let i = this.firstEndingAfter(offset); i < this.segments.length; i++) {
+    for (let i = firstEndingAfter(this.segments, offset); i < this.segments.length; i++) {
       const segment = this.segments[i]!;
       if (segment.offset >= end) break;
       if (segment.offset > at) gap(at - offset, segment.offset - offset);
@@ -111,22 +113,9 @@ export class DirtyOverlay {
     return segment.length === this.windowBytes && segment.offset % this.windowBytes === 0;
   }
 
-  /** Index of the first segment whose end is > offset. */
-  private firstEndingAfter(offset: number): number {
-    let low = 0;
-    let high = this.segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const segment = this.segments[middle]!;
-      if (segment.offset + segment.length > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
   private writeInWindow(offset: number, data: Buffer, windowEnd: number, isSequential: boolean, isGiven: boolean): void {
     const end = offset + data.length;
-    let index = this.firstEndingAfter(offset);
+    let index = firstEndingAfter(this.segments, offset);
     const before = this.segments[index - 1];
     // A piece that ends exactly here in the same window grows; so does one that this write begins inside of.
     if (before && before.offset + before.length === offset && before.offset >= windowEnd - this.windowBytes) index--;

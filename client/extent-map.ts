@@ -3,6 +3,7 @@
  * pages where it is read). Pure data.
  */
 import type { Extent } from '../protocol/entities.js';
+import { firstEndingAfter } from './ranges.js';
 
 interface Range {
   start: number;
@@ -71,7 +72,7 @@ export class ExtentMap {
   /** Extents that touch [start, end), whole. */
   within(start: number, end: number): Extent[] {
     const found: Extent[] = [];
-    for (let i = this.firstEndingAfter(start); i < this.extents.length; i++) {
+    for (let i = firstEndingAfter(this.extents, start); i < this.extents.length; i++) {
       const extent = this.extents[i]!;
       if (extent.offset >= end) break;
       found.push(extent);
@@ -79,20 +80,8 @@ export class ExtentMap {
     return found;
   }
 
-  private firstEndingAfter(offset: number): number {
-    let low = 0;
-    let high = this.extents.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const extent = this.extents[middle]!;
-      if (extent.offset + extent.length > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
   private replace(start: number, end: number, by: readonly Extent[]): void {
-    const first = this.firstEndingAfter(start);
+    const first = firstEndingAfter(this.extents, start);
     let last = first;
     while (last < this.extents.length && this.extents[last]!.offset < end) last++;
     const inserted: Extent[] = [];

@@ -8,6 +8,7 @@ import type { ChunkForm } from './chunk-form.js';
 import type { NodeReceipt, UploadChunk } from './chunk-uploader.js';
 import { type CutExtent, cutPieces } from './cut.js';
 import type { Piece } from './dirty-overlay.js';
+import { firstEndingAfter } from './ranges.js';
 
 export interface PendingChunk extends UploadChunk {
   /** What was written; what goes to nodes (`parts`) may be the same bytes sealed. */
@@ -87,7 +88,7 @@ export class PendingCut {
   read(offset: number, into: Buffer, start: number, end: number, gap: (start: number, end: number) => void): void {
     const to = offset + end;
     let at = offset + start;
-    for (let i = this.firstSpanEndingAfter(at); i < this.spans.length; i++) {
+    for (let i = firstEndingAfter(this.spans, at); i < this.spans.length; i++) {
       const span = this.spans[i]!;
       if (span.offset >= to) break;
       if (span.offset > at) gap(at - offset, span.offset - offset);
@@ -98,18 +99,6 @@ export class PendingCut {
       at = copyTo;
     }
     if (at < to) gap(at - offset, end);
-  }
-
-  private firstSpanEndingAfter(offset: number): number {
-    let low = 0;
-    let high = this.spans.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const span = this.spans[middle]!;
-      if (span.offset + span.length > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low;
   }
 }
 

@@ -298,8 +298,8 @@ export class ChunkService {
   }
 
   /**
-   * Reads a replica whole and takes it out of service when it is bad (reports it only when the disk does not give it now). @param foundBy whom to name in the report; undefined = no report, the
-   * caller answers itself
+   * Reads a replica whole and takes it out of service when it is bad; one that the disk does not give now stays, and is only reported.
+   * @param foundBy whom to name in the report; undefined = no report, the caller answers itself
    */
   async checkNow(id: ChunkId, foundBy: FoundBy | undefined): Promise<CheckResult> {
     const first = await this.store.check(id);

@@ -21,7 +21,7 @@ export function letSmallHeapGrow(): void {
   const look = (): void => {
     const percent = growthPercent(getHeapStatistics().used_heap_size);
     // The heap's size moves all the time.
-    if (last >= 0 && Math.abs(percent - last) < last / 4) return;
+    if (last >= 0 && Math.abs(percent - last) <= last / 4) return;
     last = percent;
     setFlagsFromString(`--heap-growing-percent=${percent}`);
   };
