@@ -301,8 +301,18 @@ export class ClientHandlers {
         if (allowed) await allowed;
         return this.applyAs(session.caller, method, request, store, session);
       },
-      (reply) => this.refreshed(session, reply),
+      (reply) => this.toldAgain(session, reply),
     );
+  }
+
+  /** The coordinator that applied it may have died while it waited for others to drop what they had cached: then this one waits for them. */
+  private async toldAgain(session: Session, reply: unknown): Promise<unknown> {
+    const allowed = this.ports.changesAllowed();
+    if (allowed) {
+      await allowed;
+      this.living(session);
+    }
+    return this.refreshed(session, reply);
   }
 
   /** A reply told again later: attributes are those of now, because the client caches what a reply names. */

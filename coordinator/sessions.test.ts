@@ -63,6 +63,17 @@ describe('a repeated request', () => {
     expect((await a.connect()).resumed).toBe(true);
     expect(await a.call('unlink', { parent: root, name: 'x', keepOpen: false }, 20)).toEqual(first);
   });
+  it('is not answered after a restart before caches of before are void: its recall may have died unanswered', async () => {
+    await b.call('lookup', { parent: root, name: 'x' });
+    b.gate = new Promise(() => {});
+    expect(await isSettled(a.call('create', create('x'), 1))).toBe(false);
+    await restart();
+    await a.connect();
+    const again = a.call('create', create('x'), 1);
+    expect(await isSettled(again)).toBe(false);
+    await b.connect();
+    expect((await again).parent.inode).toBe(root);
+  });
   it('that failed before may succeed now, as it was never applied', async () => {
     await expect(a.call('unlink', { parent: root, name: 'x', keepOpen: false }, 1)).rejects.toMatchObject({ code: 'ENOENT' });
     await a.call('create', create('x'), 2);
