@@ -25,6 +25,8 @@ export interface CommitJob {
   readonly session: number;
   readonly durable: boolean;
   readonly uploadAgain: (chunks: readonly PendingChunk[], untilMs: number) => Promise<void>;
+  /** Whoever wrote the bytes has been told that they are lost: they must not take the place of what was written after that. */
+  readonly isGivenUp: () => boolean;
 }
 interface Slice {
   readonly extents: Extent[];
@@ -81,6 +83,7 @@ export class Commit {
     let untilMs: number | undefined;
     let pauseMs = FIRST_PAUSE_MS;
     for (;;) {
+      if (job.isGivenUp()) throw new HoldfastError('EIO', 'these bytes were given up');
       if (asked.request === undefined || !this.args)
         this.args = {
           inode: this.inode,

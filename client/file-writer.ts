@@ -479,7 +479,7 @@ export class FileWriter implements NewerBytes {
     if (!first) return undefined;
     const isDurable = first.number <= this.durableThrough && batch[batch.length - 1]!.number >= this.durableThrough;
     const mustBeStable = batch.some((cut) => cut.mustBeStable);
-    const commit = new Commit(this.core, this.inode, {
+    const commit: Commit = new Commit(this.core, this.inode, {
       chunks: batch.flatMap((cut) => cut.chunks),
       isAppend: first.appendBase !== null,
       mtime: this.mtime,
@@ -494,6 +494,7 @@ export class FileWriter implements NewerBytes {
         this.uploadsAgain++;
         for (const chunk of chunks) this.unsynced.note(chunk);
       },
+      isGivenUp: () => this.unfinished?.commit !== commit,
     });
     return { batch, commit, mustBeStable };
   }

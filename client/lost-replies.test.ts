@@ -36,15 +36,19 @@ function attributesOf(inode: number, changed: Partial<InodeAttributes> = {}): In
 let environment: FakeEnvironment;
 let coordinator: TestCoordinator;
 let client: ConnectedCluster;
+/** How the node takes chunks; by itself it has room for all. */
+let put: (bytes: number) => Promise<string | HoldfastError>;
 const sent = (...methods: string[]): CallFrame[] => coordinator.frames.filter((frame) => methods.includes(frame.method));
 
 beforeEach(async () => {
   environment = new FakeEnvironment(5);
   coordinator = new TestCoordinator(environment);
   coordinator.welcome = { volume, nodes };
+  put = (bytes) => Promise.resolve(`receipt ${bytes}`);
   const peer = () => ({
     node: 1,
-    put: (chunks: readonly unknown[]) => Promise.resolve(chunks.map((_, at) => `receipt ${at}`)),
+    put: (chunks: readonly { readonly parts: readonly Buffer[] }[]) =>
+      Promise.all(chunks.map(({ parts }) => put(parts.reduce((sum, part) => sum + part.length, 0)))),
     get: () => Promise.reject(new HoldfastError('CHUNK_MISSING', 'not here')),
     sync: () => Promise.resolve({ missing: [] }),
   });
@@ -122,6 +126,36 @@ describe('a commit whose reply never came', () => {
     expect((await client.flushAll({ durable: false })).failed).toEqual([]);
     expect(answered).toBe(1);
     await file.release();
+  });
+});
+
+describe('bytes that were given up', () => {
+  it('are not committed afterwards, when their chunks have been uploaded again', async () => {
+    coordinator.handler = (frame) => {
+      if (frame.method === 'getAttributes') return Promise.resolve({ attributes: attributesOf(INODE) });
+      if (frame.method === 'commit') return Promise.reject(new HoldfastError('UPLOAD_AGAIN', 'not there any more'));
+      return Promise.resolve({});
+    };
+    let uploadedAgain: ((receipt: string) => void) | undefined;
+    put = (bytes) => {
+      if (bytes < volume.chunkSizeBytes) return Promise.resolve(new HoldfastError('ENOSPC', 'full'));
+      if (sent('commit').length === 0) return Promise.resolve('receipt');
+      return new Promise((resolve) => {
+        uploadedAgain = resolve;
+      });
+    };
+    const file = await client.open(INODE);
+    await file.write(0, Buffer.alloc(volume.chunkSizeBytes, 'a'));
+    file.flush().catch(() => {});
+    await environment.until(() => uploadedAgain !== undefined);
+    await file.write(volume.chunkSizeBytes, Buffer.from('does not fit'));
+    await expect(file.flush()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await file.release();
+    await settle(20);
+    uploadedAgain!('receipt');
+    await settle(20);
+    expect((await client.flushAll({ durable: false })).failed).toEqual([]);
+    expect(sent('commit')).toHaveLength(1);
   });
 });
 
