@@ -151,14 +151,18 @@ export class FileModel {
     return all;
   }
 
-  /** Chunks of one file may become visible one after the other, each as of some version. */
+  /**
+   * Chunks of one file may become visible one after the other, each as of some version. When one behind the old end of the file is there first,
+   * what lies between is a hole.
+   */
   private isWholeByChunk(bytes: Buffer, allowed: readonly Buffer[]): boolean {
     const { chunkSizeBytes } = this;
     if (bytes.length <= chunkSizeBytes || !allowed.some((one) => one.length === bytes.length)) return false;
     for (let at = 0; at < bytes.length; at += chunkSizeBytes) {
       const end = Math.min(at + chunkSizeBytes, bytes.length);
       const found = bytes.subarray(at, end);
-      if (!allowed.some((one) => one.length >= end && one.subarray(at, end).equals(found))) return false;
+      const isLast = end === bytes.length;
+      if (!allowed.some((one) => (one.length >= end || !isLast) && upTo(one, at, end).equals(found))) return false;
     }
     return true;
   }
@@ -183,4 +187,9 @@ export class FileModel {
   }
 }
 
+/** These bytes of a version, zeros behind its end. */
+const upTo = (version: Buffer, at: number, end: number): Buffer => {
+  const there = version.subarray(at, end);
+  return there.length === end - at ? there : Buffer.concat([there], end - at);
+};
 const isOneOf = (allowed: readonly Buffer[], bytes: Buffer): boolean => allowed.some((one) => one.equals(bytes));

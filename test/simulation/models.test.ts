@@ -75,6 +75,20 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('\0\0ab'), 'exact')).toBeDefined();
   });
 
+  it('may show a whole chunk behind a hole before the rest of the write', () => {
+    const file = new FileModel(4);
+    file.write(0, bytes('ab'), 0);
+    file.flushedTo(file.mark);
+    file.write(1, bytes('cdefghij'), 0);
+    expect(file.judge(bytes('ab\0\0fghi'), 'flushed')).toBeUndefined();
+    expect(file.judge(bytes('ac\0\0fghi'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('ab\0\0fg\0\0'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('ab\0\0'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('ab\0\0fghi'), 'exact')).toBeDefined();
+    file.flushedTo(file.mark);
+    expect(file.judge(bytes('ab\0\0fghi'), 'flushed')).toBeDefined();
+  });
+
   it('keeps a mark right when older versions are forgotten meanwhile', () => {
     const file = new FileModel();
     file.write(0, bytes('a'), 0);
