@@ -4,7 +4,7 @@
  */
 import type { RequestOf } from '../protocol/call.js';
 import type { ClientCalls } from '../protocol/client-calls.js';
-import type { Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
+import type { ChunkLocation, Extent, InodeAttributes, InodeId } from '../protocol/entities.js';
 import { sleep, type Timestamp } from '../protocol/environment.js';
 import { HoldfastError, isCode } from '../protocol/errors.js';
 import { MAX_EXTENTS_PER_COMMIT } from '../protocol/limits.js';
@@ -42,6 +42,7 @@ export class Commit {
   private done = 0;
   private attributes: InodeAttributes | undefined;
   private readonly committed: Extent[] = [];
+  private readonly ofOthers: ChunkLocation[] = [];
   private readonly asked = new AskedChange();
   private args: RequestOf<ClientCalls, 'commit'> | undefined;
 
@@ -58,17 +59,21 @@ export class Commit {
     return this.done > 0 || this.asked.request !== undefined;
   }
 
-  /** Resolves when all is committed; `extents` are as they lie in the file now. @throws {HoldfastError} ENOSPC, EDQUOT, ESTALE, EIO-class */
-  async run(): Promise<{ attributes: InodeAttributes; extents: Extent[] }> {
+  /**
+   * Resolves when all is committed; `extents` are as they lie in the file now, `ofOthers` chunks that other clients committed lately, when this
+   * commit is to be durable. @throws {HoldfastError} ENOSPC, EDQUOT, ESTALE, EIO-class
+   */
+  async run(): Promise<{ attributes: InodeAttributes; extents: Extent[]; ofOthers: readonly ChunkLocation[] }> {
     const { slices, job } = this;
     while (this.done < slices.length) {
       const slice = slices[this.done]!;
-      const { attributes, shiftedBy } = await this.commitSlice(slice, job.durable && this.done === slices.length - 1);
+      const { attributes, shiftedBy, recentChunks } = await this.commitSlice(slice, job.durable && this.done === slices.length - 1);
       this.done++;
       this.attributes = attributes;
+      if (recentChunks) this.ofOthers.push(...recentChunks);
       for (const extent of slice.extents) this.committed.push(shiftedBy === 0 ? extent : { ...extent, offset: extent.offset + shiftedBy });
     }
-    return { attributes: this.attributes!, extents: this.committed };
+    return { attributes: this.attributes!, extents: this.committed, ofOthers: this.ofOthers };
   }
 
   /** It will not be run again. */

@@ -145,6 +145,7 @@ export class Handle implements FileHandle {
     this.core.cache.putAttributes(stamp, attributes);
     const target = this.files.get(to.inode);
     target?.writer.noteChange();
+    target?.writer.unsynced.noteAll(this.file.writer.unsynced);
     target?.reader.drop();
     return copiedBytes;
   }

@@ -295,8 +295,9 @@ export class FileWriter implements NewerBytes {
   }
 
   /**
-   * Everything written so far is committed and on stable storage (P1). Order: chunks stable at their nodes first, the coordinator's sync last,
-   * because metadata that outlives its chunks would make a synced file unreadable.
+   * Everything in the file so far is committed and on stable storage (P1), whoever wrote it. Order: chunks stable at their nodes first, the
+   * coordinator's sync last, because metadata that outlives its chunks would make a synced file unreadable. What others committed is made stable
+   * when the coordinator has named it.
    */
   async sync(): Promise<void> {
     await this.uploaded(true);
@@ -305,12 +306,20 @@ export class FileWriter implements NewerBytes {
     if (this.unsynced.isEmpty && this.cuts.length > 0 && !this.unfinished) {
       this.durableThrough = this.nextCut - 1;
       await this.flush(true);
-      if (this.uploadsAgain === uploadsAgain) return;
+      if (this.uploadsAgain === uploadsAgain && this.unsynced.isEmpty) return;
     }
     await Promise.all([this.flush(true), this.makeStable()]);
     // What a commit had to upload again lies at other nodes than those that were asked.
     if (this.uploadsAgain !== uploadsAgain) await this.makeStable();
-    await this.core.session.call('sync', {});
+    const { recentChunks } = await this.core.session.call('sync', { inode: this.inode, ofOthers: true });
+    this.unsynced.noteLocations(recentChunks);
+    await this.makeStable();
+  }
+
+  /** Takes on what was written through a writer of the same inode that is given up for this one: what is not stable, what was acknowledged. */
+  succeed(former: FileWriter): void {
+    this.unsynced.noteAll(former.unsynced);
+    this.changed = former.changed;
   }
 
   /** What was committed since the last sync is on stable storage at its nodes. */
@@ -505,7 +514,8 @@ export class FileWriter implements NewerBytes {
     if (mustBeStable && !this.unsynced.isEmpty && !commit.isBegun) await this.makeStable();
     const stamp = this.core.cache.stamp();
     const last = batch[batch.length - 1]!;
-    const { attributes, extents } = await commit.run();
+    const { attributes, extents, ofOthers } = await commit.run();
+    this.unsynced.noteLocations(ofOthers);
     if (this.unfinished !== unfinished) return; // Given up meanwhile.
     this.unfinished = undefined;
     this.noteChange();

@@ -79,19 +79,16 @@ export class OpenFiles {
    * @throws {HoldfastError} EIO, once, when it has been lost already
    */
   async beforeReplacing(inode: InodeId): Promise<ChangeMark | undefined> {
-    const closed = this.closedUnsynced.get(inode)?.writer;
-    const writer = this.files.get(inode)?.writer ?? closed;
+    const writer = this.files.get(inode)?.writer ?? this.closedUnsynced.get(inode)?.writer;
     if (!writer) return undefined;
     if (writer.isDirty) await writer.flush();
-    for (const one of new Set([writer, closed ?? writer])) {
-      if (one.hasLostChanges) {
-        one.forgetLoss();
-        throw changesLost();
-      }
-      if (!one.unsynced.isEmpty) await one.makeStable();
+    if (writer.hasLostChanges) {
+      writer.forgetLoss();
+      throw changesLost();
     }
+    if (!writer.unsynced.isEmpty) await writer.makeStable();
     this.closedUnsynced.delete(inode);
-    return writer.changeMark ?? closed?.changeMark;
+    return writer.changeMark;
   }
   /** Whether any file was written lately, so that replacing another by it needs care. */
   get hasWritten(): boolean {
@@ -148,6 +145,10 @@ export class OpenFiles {
         isOrphan: attributes.nlink === 0,
         syncedVersion: -1,
       };
+      // A sync through it has to make stable what was written before, too (P1).
+      const closed = this.closedUnsynced.get(inode);
+      if (closed) file.writer.succeed(closed.writer);
+      this.closedUnsynced.delete(inode);
       this.files.set(inode, file);
       this.schedule();
     }

@@ -35,6 +35,10 @@ export class UnsyncedChunks {
     for (const { chunk, nodes } of locations) this.add(chunk, nodes);
   }
 
+  noteAll(other: UnsyncedChunks): void {
+    for (const [chunk, nodes] of other.chunks) this.add(chunk, nodes);
+  }
+
   /**
    * Makes all of them stable at every node that is there, and at as many as P1 wants.
    * @param pending chunks whose bytes are still here

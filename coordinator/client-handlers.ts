@@ -266,10 +266,13 @@ export class ClientHandlers {
     return { present: [...present] };
   }
 
-  private async sync({ volume }: ClientCaller, { inode }: RequestOf<ClientCalls, 'sync'>): Promise<ReplyOf<ClientCalls, 'sync'>> {
+  private async sync(
+    { volume, client }: ClientCaller,
+    { inode, ofOthers }: RequestOf<ClientCalls, 'sync'>,
+  ): Promise<ReplyOf<ClientCalls, 'sync'>> {
     // A file that is gone has nothing left to sync; one of another volume answers the same.
     const isOwn = inode !== undefined && this.ports.state.get('inodes', inode)?.volume === volume;
-    const recent = isOwn ? this.ports.data.recentChunks(inode) : [];
+    const recent = isOwn ? this.ports.data.recentChunks(inode, ofOthers ? client : undefined) : [];
     await this.ports.synced();
     return { recentChunks: this.ports.keeper.locations(recent), metadataCopies: this.ports.metadataCopies() };
   }

@@ -4,8 +4,7 @@
  */
 import type { ReplyOf, RequestOf } from '../protocol/call.js';
 import type { ClientCalls } from '../protocol/client-calls.js';
-import type { ChunkId, Extent, InodeId } from '../protocol/entities.js';
-import type { Timestamp } from '../protocol/environment.js';
+import type { ChunkId, ClientId, Extent, InodeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { MAX_EXTENTS_PER_PAGE, MAX_FILE_SIZE_BYTES, SEALED_LEAF_SIZE_BYTES } from '../protocol/limits.js';
 import { clearRange, copiedExtents, endOf, firstReaching, pageOf } from './extents.js';
@@ -65,9 +64,11 @@ class ExtentEdit {
   }
 }
 
+type RecentChunks = Map<ChunkId, { readonly atS: number; readonly by: ClientId }>;
+
 export class FileData {
   /** Chunks committed lately that may not be on stable storage yet, by inode: what `sync` names to the caller. */
-  private readonly recent = new Map<InodeId, Map<ChunkId, number>>();
+  private readonly recent = new Map<InodeId, RecentChunks>();
 
   constructor(
     private readonly tree: FileTree,
@@ -130,8 +131,13 @@ export class FileData {
       mtimeNs: mtime.ns,
       ...(request.clearSetId ? { mode: withoutSetId(row) } : {}),
     });
-    if (unsynced.length > 0) tx.afterwards(() => this.remember(row.inode, unsynced, context.now));
-    return { attributes: this.tree.attributes(after), shiftedBy };
+    if (unsynced.length > 0) tx.afterwards(() => this.remember(row.inode, unsynced, context));
+    const recent = request.durable === true ? this.recentChunks(row.inode, caller.client) : [];
+    return {
+      attributes: this.tree.attributes(after),
+      shiftedBy,
+      ...(recent.length > 0 && { recentChunks: this.keeper.locations(recent) }),
+    };
   }
 
   truncate(context: ChangeContext, request: Request<'truncate'>): Reply<'truncate'> {
@@ -204,25 +210,37 @@ export class FileData {
       sizeBytes: Math.max(target.sizeBytes, toOffset + copiedBytes),
       allocatedBytes: edit.allocatedBytes,
     });
+    const recent = this.recent.get(source.inode);
+    if (recent) context.tx.afterwards(() => this.rememberCopied(target.inode, recent, copies));
     return { attributes: this.tree.attributes(after), copiedBytes };
   }
 
-  /** Chunks of an inode committed lately that may not be on stable storage yet. */
-  recentChunks(inode: InodeId): ChunkId[] {
-    return [...(this.recent.get(inode)?.keys() ?? [])];
+  /** Chunks of an inode committed lately that may not be on stable storage yet. @param except by whom those are not meant */
+  recentChunks(inode: InodeId, except?: ClientId): ChunkId[] {
+    return [...(this.recent.get(inode) ?? [])].filter(([, { by }]) => by !== except).map(([chunk]) => chunk);
   }
   /** Forgets what was committed before `beforeS` (seconds): nodes have made it stable by then. */
   forgetRecent(beforeS: number): void {
     for (const [inode, chunks] of this.recent) {
-      for (const [chunk, atS] of chunks) if (atS < beforeS) chunks.delete(chunk);
+      for (const [chunk, { atS }] of chunks) if (atS < beforeS) chunks.delete(chunk);
       if (chunks.size === 0) this.recent.delete(inode);
     }
   }
 
-  private remember(inode: InodeId, chunks: readonly ChunkId[], now: Timestamp): void {
-    const known = this.recent.get(inode) ?? new Map<ChunkId, number>();
+  private remember(inode: InodeId, chunks: readonly ChunkId[], { now, caller }: ChangeContext): void {
+    const known: RecentChunks = this.recent.get(inode) ?? new Map();
     this.recent.set(inode, known);
-    for (const chunk of chunks) known.set(chunk, now.s);
+    for (const chunk of chunks) known.set(chunk, { atS: now.s, by: caller.client });
+  }
+
+  /** Who syncs the copy is promised no less than who syncs the file it was made from. */
+  private rememberCopied(inode: InodeId, recent: RecentChunks, copies: readonly Extent[]): void {
+    const known: RecentChunks = this.recent.get(inode) ?? new Map();
+    for (const { chunk } of copies) {
+      const commit = recent.get(chunk);
+      if (commit) known.set(chunk, commit);
+    }
+    if (known.size > 0) this.recent.set(inode, known);
   }
 
   private dataChanged(context: ChangeContext, row: InodeRow, changed: Partial<InodeRow>): InodeRow {

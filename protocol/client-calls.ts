@@ -188,7 +188,7 @@ export const clientCalls = {
    * `durable`: the reply waits until the commit is on stable storage, as `sync` would (the caller has made the chunks stable before).
    * @throws UPLOAD_AGAIN facts.chunks: neither a valid receipt nor a living chunk; ENOSPC, EDQUOT, EFBIG, ESTALE
    */
-  commit: change<{ attributes: InodeAttributes; shiftedBy: number }>()(
+  commit: change<{ attributes: InodeAttributes; shiftedBy: number; recentChunks?: ChunkLocation[] }>()(
     z.object({
       inode: inodeId,
       extents: z.array(extent).max(MAX_EXTENTS_PER_COMMIT),
@@ -216,9 +216,11 @@ export const clientCalls = {
   ),
   /**
    * Everything acknowledged to this client so far is on stable storage (and in the metadata copies) when this returns; for `inode`, the chunks
-   * committed lately are named so that the caller can make nodes sync them.
+   * committed lately (`ofOthers`: by other clients) are named so that the caller can make nodes sync them.
    */
-  sync: query<{ recentChunks: ChunkLocation[]; metadataCopies: number }>()(z.object({ inode: inodeId.optional() })),
+  sync: query<{ recentChunks: ChunkLocation[]; metadataCopies: number }>()(
+    z.object({ inode: inodeId.optional(), ofOthers: z.boolean().optional() }),
+  ),
 
   // Locks.
   /** Never waits: EAGAIN when somebody else holds it. */

@@ -86,7 +86,12 @@ export class AppendProgram extends SharedProgram {
   /** Record numbers per writer. */
   private readonly promised = new Map<string, Set<number>>();
   private readonly synced = new Map<string, Set<number>>();
-  private readonly pending = new Map<string, Set<number>>();
+  private readonly written = new Map<string, Set<number>>();
+
+  override nodesLostPower(): void {
+    for (const [name, numbers] of this.written)
+      if ([...numbers].some((number) => !this.synced.get(name)?.has(number))) this.nodesLost = true;
+  }
 
   async setUp(): Promise<void> {
     await this.recreate(this.seats[0]);
@@ -96,7 +101,7 @@ export class AppendProgram extends SharedProgram {
     for (const seat of this.seats) {
       this.promised.set(seat.name, new Set());
       this.synced.set(seat.name, new Set());
-      this.pending.set(seat.name, new Set());
+      this.written.set(seat.name, new Set());
     }
   }
 
@@ -108,7 +113,6 @@ export class AppendProgram extends SharedProgram {
     await this.around.pause(this.random.between(0, 5));
     if (!seat.isAlive) return;
     const { life } = seat;
-    const pending = this.pending.get(seat.name) as Set<number>;
     const opened = await this.attempt('open log', seat, async (cluster) => cluster.open(await inodeOf(cluster, this.fileName)));
     if (opened.state !== 'ok') return;
     const handle = opened.value;
@@ -118,16 +122,20 @@ export class AppendProgram extends SharedProgram {
       const number = this.next.get(seat.name) ?? 1;
       this.next.set(seat.name, number + 1);
       inThis.push(number);
+      this.written.get(seat.name)?.add(number);
       const wrote = await this.attempt('append', seat, () => handle.write(0, Buffer.from(recordText(seat.name, number)), { append: true }));
       if (wrote.state !== 'ok') return;
-      pending.add(number);
     }
     const isSync = this.random.chance(0.3);
+    const before = [...this.promised].map(([name, numbers]) => [name, [...numbers]] as const);
     const flushed = await this.attempt(isSync ? 'sync log' : 'flush log', seat, () => (isSync ? handle.sync() : handle.flush()));
     if (flushed.state === 'ok' && seat.life === life) {
       // All handles of a client share its dirty data: an earlier append that failed to be flushed is flushed by now, or its error was reported.
       for (const number of inThis) (this.promised.get(seat.name) as Set<number>).add(number);
-      if (isSync) for (const number of inThis) (this.synced.get(seat.name) as Set<number>).add(number);
+      // A sync is for the whole file, whoever wrote it.
+      if (isSync)
+        for (const [name, numbers] of [...before, [seat.name, inThis] as const])
+          for (const number of numbers) this.synced.get(name)?.add(number);
     }
     await this.attempt('close log', seat, () => handle.release());
   }
