@@ -271,7 +271,12 @@ export class Collector {
     const withoutReplicas: ChunkId[] = [];
     for (const chunk of this.takeDue(nowMs)) {
       const row = state.get('chunks', chunk);
-      if (!row || row.refs > 0 || this.removing.has(chunk)) continue;
+      if (!row || row.refs > 0) continue;
+      // A surplus replica of it is being trimmed.
+      if (this.removing.has(chunk)) {
+        this.retry([chunk]);
+        continue;
+      }
       const pinnedUntilMs = pins.pinnedUntilMs(chunk, nowMs);
       if (pinnedUntilMs > 0 || this.context.isCopying(chunk)) {
         this.lookAgain(chunk, Math.max(pinnedUntilMs, nowMs + 1_000));
