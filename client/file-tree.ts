@@ -70,7 +70,10 @@ export class ClientFileTree implements FileTree {
   }
 
   async getAttributes(inode: InodeId): Promise<InodeAttributes> {
-    return this.files.told(this.core.cache.attributes(inode) ?? (await this.core.attributes(inode)));
+    const cached = this.core.cache.attributes(inode);
+    // Without a name it is gone with the last handle, of whichever client, and nobody is told of that.
+    const isSure = cached !== undefined && (cached.nlink > 0 || this.files.isOpen(inode));
+    return this.files.told(isSure ? cached : await this.core.attributes(inode));
   }
 
   async readDirectory(inode: InodeId, after: string, limit: number): Promise<{ entries: DirectoryEntry[]; isLast: boolean }> {

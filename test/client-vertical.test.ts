@@ -113,6 +113,7 @@ describe('a file written by one client', () => {
     expect(await two.tree.lookup(two.tree.root, 'orphan')).toBeNull();
     expect(digest(await file.read(0, data.length))).toBe(digest(data));
     expect((await file.attributes()).nlink).toBe(0);
+    expect((await one.tree.getAttributes(inode)).nlink).toBe(0);
     await file.release();
     await waitFor(async () => {
       try {
