@@ -229,6 +229,9 @@ export class Keeper implements ClusterKeeper {
   permitFor(caller: ClientCaller): { permit: string; generation: number } {
     return this.permits.permitFor(caller);
   }
+  get mayFree(): boolean {
+    return !this.safeMode.active;
+  }
   space(volume: VolumeId): { totalBytes: number; freeBytes: number } {
     return this.membership.space(volume);
   }

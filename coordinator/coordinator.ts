@@ -274,6 +274,7 @@ export class Coordinator {
       wallMs: () => wallMs(environment),
       isFull: () => journal.isFull || this.checkpointer.isFull,
       space: (volume) => keeper.space(volume),
+      mayFree: () => keeper.mayFree,
       cached: (from, to) => recall.knownBetween(from, to),
       note: (kind, text, user) => keeper.note({ level: 'info', kind, text, ...(user === undefined ? {} : { user }) }),
       change: (caller, body) => this.clients.applyOwn(caller, body),

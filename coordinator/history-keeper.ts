@@ -30,6 +30,7 @@ const AFTER_PRESSURE_MS = 15_000;
 
 export interface HistoryPorts extends SnapshotPorts {
   readonly space: (volume: VolumeId) => { readonly totalBytes: number; readonly freeBytes: number };
+  readonly mayFree: () => boolean;
   readonly note: (kind: string, text: string, user?: string) => void;
 }
 
@@ -152,7 +153,9 @@ export class HistoryKeeper {
     const nowMs = this.ports.environment.monotonicMs();
     const { totalBytes, freeBytes } = this.ports.space(volume);
     const lacking = Math.ceil(totalBytes * FREE_SHARE) - freeBytes;
-    const isPressed = totalBytes > 0 && lacking > 0 && nowMs - this.pressedAtMs >= AFTER_PRESSURE_MS;
+    // After a restart not all nodes have told how much room they have, and giving files up would free none of it yet.
+    const mayPress = this.ports.mayFree() && nowMs - this.pressedAtMs >= AFTER_PRESSURE_MS;
+    const isPressed = mayPress && totalBytes > 0 && lacking > 0;
     const room = isPressed ? lacking : 0;
     let dropped = 0;
     for (let step = 0; step < MAX_TRASH_STEPS; step++) {

@@ -598,7 +598,12 @@ describe('the trash', () => {
       await client.call('unlink', { parent: client.root, name, keepOpen: false });
       await environment.advance(1000);
     }
-    (rig.coordinator.keeper as { space: unknown }).space = () => ({ totalBytes: 100_000, freeBytes: 3500 });
+    const keeper = rig.coordinator.keeper as { space: unknown; mayFree: boolean };
+    keeper.space = () => ({ totalBytes: 100_000, freeBytes: 3500 });
+    keeper.mayFree = false;
+    await environment.advance(3000);
+    expect(await trashed(client)).toHaveLength(3);
+    keeper.mayFree = true;
     await environment.advance(3000);
     expect((await trashed(client)).map((name) => name[0])).toEqual(['c']);
     expectSound(state());

@@ -81,6 +81,8 @@ export interface ClusterKeeper extends ChunkKeeper, TreeObserver {
   acceptNode: (handshake: unknown, connection: Connection) => void;
   /** New connections of administrators (and watchers). */
   acceptAdmin: (handshake: unknown, connection: Connection) => void;
+  /** False in safe mode: what nobody refers to stays on the nodes. */
+  readonly mayFree: boolean;
   /** Permits of these clients or with these tags count no more, from each node's next heartbeat on. */
   revokePermits(who: readonly string[]): void;
   /** Something happened that people want to see. */

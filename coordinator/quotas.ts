@@ -8,11 +8,11 @@ import { HoldfastError } from '../protocol/errors.js';
 import type { InodeRow, UserRow } from './rows.js';
 import type { State } from './state.js';
 
-interface Totals {
+export interface Totals {
   readonly files: number;
   readonly bytes: number;
 }
-const NOTHING: Totals = { files: 0, bytes: 0 };
+export const NOTHING: Totals = { files: 0, bytes: 0 };
 /** What would leave the trash at once if room were needed. */
 export interface TrashTotals {
   ofVolume(volume: VolumeId): Totals;

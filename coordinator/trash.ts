@@ -13,6 +13,7 @@ import { trashDirectory } from '../protocol/hidden.js';
 import type { ChangeContext, FileTree, Place } from './file-tree.js';
 import { InodeAges } from './inode-ages.js';
 import { checkName, isAtOrBelow } from './names.js';
+import { NOTHING, type Totals } from './quotas.js';
 import { entryKey, type InodeRow, type TrashRow } from './rows.js';
 import { nextNumber, type State } from './state.js';
 import { TrashOrder } from './trash-order.js';
@@ -31,11 +32,6 @@ export interface TrashedFile extends TrashRow {
   /** Some program still has it open. */
   readonly isOpen: boolean;
 }
-interface Totals {
-  files: number;
-  bytes: number;
-}
-const NOTHING: Readonly<Totals> = { files: 0, bytes: 0 };
 interface Counted {
   readonly volume: VolumeId;
   readonly creator: number | undefined;
@@ -81,7 +77,7 @@ export class Trash {
     this.ages.look();
   }
 
-  totalsOf(volume: VolumeId): Readonly<Totals> {
+  totalsOf(volume: VolumeId): Totals {
     return this.totals.get(volume) ?? NOTHING;
   }
 
@@ -221,7 +217,7 @@ export class Trash {
    * What has to go now, oldest first: what is older than it may be, what is too much, and what makes as much room as is wanted.
    * @returns at most `limit` files
    */
-  due(volume: VolumeId, wanted: Readonly<Totals>, limit: number): InodeId[] {
+  due(volume: VolumeId, wanted: Totals, limit: number): InodeId[] {
     const order = this.orders.get(volume);
     const { files } = this.totalsOf(volume);
     if (files === 0 || !order) return [];
@@ -243,7 +239,7 @@ export class Trash {
   }
 
   /** What has to go, oldest first, so that a user's files take so much less, in whatever volume they are. */
-  dueOfUser(user: number, wanted: Readonly<Totals>, limit: number): { volume: VolumeId; inode: InodeId }[] {
+  dueOfUser(user: number, wanted: Totals, limit: number): { volume: VolumeId; inode: InodeId }[] {
     if ((this.freeOfUser.get(user)?.files ?? 0) === 0) return [];
     const all: { inode: InodeId; volume: VolumeId; atMs: number; bytes: number }[] = [];
     for (const [inode, { creator, bytes, isFree, volume }] of this.counted)

@@ -18,6 +18,7 @@ import { accessKeyOf } from '../protocol/permit.js';
 /** Counts references as the real keeper does; chunks live for ever. */
 class SmallKeeper implements ClusterKeeper {
   readonly revoked: string[] = [];
+  mayFree = true;
   constructor(private readonly context: ClusterContext) {}
   settle(): undefined {
     return undefined;
