@@ -73,7 +73,7 @@ export class ReplicaCare {
     return this.verified.get(node)?.get(chunk) ?? null;
   }
 
-  /** The replica is bad or gone; the node has taken it out of service. */
+  /** The replica is bad or gone, and out of service at its node, or the disk there does not give it now. */
   bad(node: NodeId, chunk: ChunkId, problem: 'corrupt' | 'missing' | 'io-error', detail: string, foundBy: string): void {
     const { state, membership, events } = this.context;
     this.verified.get(node)?.delete(chunk);

@@ -24,6 +24,8 @@ export interface ChunkToPut {
 }
 
 export type ChunkProblem = 'corrupt' | 'missing' | 'io-error';
+export const SET_ASIDE_REASONS = ['unknown', 'corrupt', 'missing'] as const;
+export type SetAsideReason = (typeof SET_ASIDE_REASONS)[number];
 export type CheckResult =
   | { readonly state: 'good'; readonly sizeBytes: number }
   | { readonly state: ChunkProblem; readonly detail: string };
@@ -68,7 +70,7 @@ export interface ChunkStore {
   /** True when it was there. Works on a full disk. */
   remove(id: ChunkId): Promise<boolean>;
   /** Takes a chunk out of service but keeps its bytes for people (`why` names the folder). True when it was there. */
-  setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean>;
+  setAside(id: ChunkId, why: SetAsideReason): Promise<boolean>;
   /** Reads a replica whole from the disk and hashes it. Does not set it aside. */
   check(id: ChunkId): Promise<CheckResult>;
   usage(): Promise<Usage>;

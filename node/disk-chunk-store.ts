@@ -6,7 +6,7 @@ import type { Environment, Timer } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { BACKGROUND_SYNC_INTERVAL_MS } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
-import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut, Usage } from './chunk-store.js';
+import type { CheckResult, ChunkStore, ChunkToPut, SetAsideReason, Usage } from './chunk-store.js';
 import { type ChunkEntry, ChunkTable, isAt, newEntry, UNKNOWN } from './chunk-table.js';
 import { DirectorySyncs } from './directory-syncs.js';
 import { type DiskFiles, errnoOf, nodeFiles } from './disk-files.js';
@@ -191,7 +191,7 @@ export class DiskChunkStore implements ChunkStore {
     return true;
   }
 
-  async setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean> {
+  async setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     const entry = this.table.get(id);
     if (!entry) return false;
     this.forget(id, entry);

@@ -3,22 +3,22 @@
  *   chunks/aa/<id>        encoded chunks, aa = first two digits of the id
  *   small/<n>.log         small chunks not yet moved to files of their own (small-log.ts)
  *   tmp/                  files being written; swept at start. Same file system, so that rename is atomic
- *   set-aside/<why>/<id>  replicas taken out of service: unknown, corrupt, missing, io-error
+ *   set-aside/<why>/<id>  replicas taken out of service: unknown, corrupt, missing
  *   metadata/             copies of the coordinator's metadata (metadata-store.ts)
  *   identity.json, credentials.json, certificate.json, scrub.json, index    see identity.ts, credentials.ts, own-certificate.ts, scrubber.ts, index-file.ts
  */
 import { isChunkId } from '../protocol/chunk.js';
 import type { ChunkId } from '../protocol/entities.js';
+import { SET_ASIDE_REASONS, type SetAsideReason } from './chunk-store.js';
 import type { DiskFiles } from './disk-files.js';
 
 const PREFIXES = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
-const SET_ASIDE_REASONS = ['unknown', 'corrupt', 'missing', 'io-error'];
 
 export const chunkDirectory = (data: string, id: ChunkId): string => `${data}/chunks/${id.slice(0, 2)}`;
 export const chunkPath = (data: string, id: ChunkId): string => `${data}/chunks/${id.slice(0, 2)}/${id}`;
 export const temporaryDirectory = (data: string): string => `${data}/tmp`;
 export const smallDirectory = (data: string): string => `${data}/small`;
-export const setAsidePath = (data: string, id: ChunkId, why: string): string => `${data}/set-aside/${why}/${id}`;
+export const setAsidePath = (data: string, id: ChunkId, why: SetAsideReason): string => `${data}/set-aside/${why}/${id}`;
 export const indexPath = (data: string): string => `${data}/index`;
 
 /** Makes every directory there is ever to be and sweeps what was being written when the process last ended. */

@@ -3,7 +3,7 @@ import type { ChunkId } from '../protocol/entities.js';
 import { type Environment, sleep } from '../protocol/environment.js';
 import { HoldfastError } from '../protocol/errors.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
-import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut, Usage } from './chunk-store.js';
+import type { CheckResult, ChunkStore, ChunkToPut, SetAsideReason, Usage } from './chunk-store.js';
 
 /** Probabilities in [0, 1]; 1 means always. */
 export interface Faults {
@@ -78,7 +78,7 @@ export class FaultyChunkStore implements ChunkStore {
   remove(id: ChunkId): Promise<boolean> {
     return this.inner.remove(id);
   }
-  setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean> {
+  setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     return this.inner.setAside(id, why);
   }
   usage(): Promise<Usage> {

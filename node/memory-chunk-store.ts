@@ -6,7 +6,7 @@ import { HoldfastError } from '../protocol/errors.js';
 import { BACKGROUND_SYNC_INTERVAL_MS } from '../protocol/limits.js';
 import type { InventoryItem } from '../protocol/node-calls.js';
 import { ChunkIndex } from './chunk-index.js';
-import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut, Usage } from './chunk-store.js';
+import type { CheckResult, ChunkStore, ChunkToPut, SetAsideReason, Usage } from './chunk-store.js';
 import { cutLeaves } from './leaves.js';
 
 interface Entry {
@@ -21,7 +21,7 @@ export interface MemoryChunkStoreOptions {
 
 export class MemoryChunkStore implements ChunkStore {
   onDamaged: ChunkStore['onDamaged'];
-  readonly setAsideChunks = new Map<ChunkId, { encoded: Buffer; why: 'unknown' | ChunkProblem }>();
+  readonly setAsideChunks = new Map<ChunkId, { encoded: Buffer; why: SetAsideReason }>();
   private index = new ChunkIndex<Entry>();
   private usedBytes = 0;
   private readonly capacityBytes: number;
@@ -95,7 +95,7 @@ export class MemoryChunkStore implements ChunkStore {
     return this.drop(id);
   }
 
-  async setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean> {
+  async setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     const entry = this.index.get(id);
     if (entry) this.setAsideChunks.set(id, { encoded: entry.encoded, why });
     return this.drop(id);

@@ -3,7 +3,7 @@
  * Every call takes simulated time, may fail as real disks do, and never ends for a process that is gone.
  */
 import type { JournalSegment, JournalStorage, MemoryJournalStorage } from '../../coordinator/journal-storage.js';
-import type { CheckResult, ChunkProblem, ChunkStore, ChunkToPut, Usage } from '../../node/chunk-store.js';
+import type { CheckResult, ChunkStore, ChunkToPut, SetAsideReason, Usage } from '../../node/chunk-store.js';
 import { cutLeaves } from '../../node/leaves.js';
 import { parseHeader, verifyChunk } from '../../protocol/chunk.js';
 import type { ChunkId } from '../../protocol/entities.js';
@@ -275,7 +275,7 @@ export class SimChunkStore implements ChunkStore {
     if (entry?.isStable) this.disk.removedLately.set(id, entry);
     return entry !== undefined;
   }
-  async setAside(id: ChunkId, why: 'unknown' | ChunkProblem): Promise<boolean> {
+  async setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     await this.queue.wait();
     const entry = this.drop(id);
     if (entry) this.disk.setAside.set(id, why);
