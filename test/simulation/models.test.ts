@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FileModel } from './file-model.js';
 import { Random } from './random.js';
-import { exchange, move, put, remove, type Tree, TreeModel } from './tree-model.js';
+import { exchange, move, put, remove, type Tree, type TreeChange, TreeModel } from './tree-model.js';
 import { World } from './world.js';
 
 const bytes = (text: string): Buffer => Buffer.from(text);
@@ -105,13 +105,14 @@ describe('what a file may hold', () => {
 
 describe('what names there may be', () => {
   const file = () => ({ kind: 'file', file: new FileModel() }) as const;
+  const putFile = (path = ''): TreeChange => put(path, file());
   const names = (trees: readonly Tree[]): string[] => trees.map((tree) => [...tree.keys()].sort().join(' ')).sort();
 
   it('are exactly the answered ones, with and without each unanswered one', () => {
     const model = new TreeModel();
-    model.answered(put('/a', file()));
-    model.unanswered(put('/b', file()), ['/b']);
-    model.answered(put('/c', file()));
+    model.answered(putFile, ['/a']);
+    model.unanswered(putFile, ['/b']);
+    model.answered(putFile, ['/c']);
     expect(names(model.candidates())).toEqual(['/a /b /c', '/a /c']);
     expect(model.isPoisoned('/b')).toBe(true);
     expect(model.isPoisoned('/b/x')).toBe(true);
@@ -120,16 +121,27 @@ describe('what names there may be', () => {
 
   it('may go back in order, but not behind the last sync, when the coordinator loses power', () => {
     const model = new TreeModel();
-    model.answered(put('/a', file()));
+    model.answered(putFile, ['/a']);
     const mark = model.mark;
-    model.answered(put('/b', file()));
-    model.answered(put('/c', file()));
+    model.answered(putFile, ['/b']);
+    model.answered(putFile, ['/c']);
     model.durableTo(mark);
     model.powerLost();
     expect(names(model.candidates())).toEqual(['/a', '/a /b', '/a /b /c']);
     // Asked before the loss, answered never: on top of any of them.
-    model.unanswered(remove('/a'), ['/a']);
+    model.unanswered(remove, ['/a']);
     expect(names(model.candidates())).toEqual(['', '/a', '/a /b', '/a /b /c', '/b', '/b /c']);
+  });
+
+  it('are made where their directory is then, when it has gone back to its old name while they waited', () => {
+    const model = new TreeModel();
+    const [directory, made] = [{ kind: 'directory' } as const, file()];
+    model.answered((path = '') => put(path, directory), ['/d']);
+    model.durableTo(model.mark);
+    model.answered(move, ['/d', '/e']);
+    model.powerLost();
+    model.answered((path = '') => put(path, made), ['/e/f']);
+    expect(names(model.candidates())).toEqual(['/d', '/d /d/f', '/e', '/e /e/f']);
   });
 
   it('move with everything below them, and change places', () => {

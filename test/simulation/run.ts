@@ -272,6 +272,9 @@ class Run {
     for (const program of this.programs) {
       if (!(await this.drive(`${program.name} verification`, STUCK_AFTER_MS, program.verify(seat)))) return;
     }
+    // Whatever bytes nobody was promised to keep are in no file now; the files they were in are in the trash.
+    if (this.nodesLostPower)
+      await this.drive('emptying the trash', STUCK_AFTER_MS, cluster.administrator.ask('emptyTrash', { path: '/', olderThanMs: 0 }));
     seat.kill();
     for (const problem of this.judge.countProblems()) world.fail(problem);
     await this.drive('what an administrator sees', STUCK_AFTER_MS, this.askAround());

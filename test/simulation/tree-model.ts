@@ -51,8 +51,31 @@ export const exchange =
     return new Map(tree).set(a, atB).set(b, atA);
   };
 
+/** What an operation does to the paths it was given. */
+export type ChangeOf = (...paths: string[]) => TreeChange;
+
+/**
+ * An operation reaches its directories by their inodes: when the coordinator comes back with older names while it waits, it acts where these
+ * directories are then.
+ * @param seen the tree in which its paths were looked up
+ */
+function byDirectory(seen: Tree, changeOf: ChangeOf, paths: readonly string[]): TreeChange {
+  return (tree) => {
+    const now = paths.map((path) => {
+      const parent = parentOf(path);
+      const directory = seen.get(parent);
+      if (parent === '' || tree.get(parent) === directory) return path;
+      const place = [...tree].find(([, node]) => node === directory)?.[0];
+      return place === undefined ? undefined : `${place}/${nameOf(path)}`;
+    });
+    return now.every((path) => path !== undefined) ? changeOf(...now)(tree) : tree;
+  };
+}
+
 interface Step {
   readonly change: TreeChange;
+  /** The same, had it been asked for before names went back and been applied after. */
+  readonly lateChange: TreeChange;
   readonly isAnswered: boolean;
 }
 
@@ -80,13 +103,18 @@ export class TreeModel {
   get isTooUncertain(): boolean {
     return this.hasLostPower || this.steps.filter((step) => !step.isAnswered).length >= MAX_UNANSWERED;
   }
-  answered(change: TreeChange): void {
-    this.steps.push({ change, isAnswered: true });
-    this.current = change(this.current);
+  answered(changeOf: ChangeOf, paths: readonly string[]): void {
+    const step = this.step(changeOf, paths, true);
+    this.current = step.change(this.current);
   }
-  unanswered(change: TreeChange, paths: readonly string[]): void {
-    this.steps.push({ change, isAnswered: false });
+  unanswered(changeOf: ChangeOf, paths: readonly string[]): void {
+    this.step(changeOf, paths, false);
     for (const path of paths) this.poisoned.add(path);
+  }
+  private step(changeOf: ChangeOf, paths: readonly string[], isAnswered: boolean): Step {
+    const step = { change: changeOf(...paths), lateChange: byDirectory(this.current, changeOf, paths), isAnswered };
+    this.steps.push(step);
+    return step;
   }
   /** To be given to `durableTo` when a sync asked for now returns. */
   get mark(): number {
@@ -108,7 +136,9 @@ export class TreeModel {
       const isAfterLoss = this.losses.some((loss) => loss <= at);
       const from = this.losses.includes(at) ? distinct(history.slice(Math.min(this.durable, at)).flat()) : before;
       const applied = from.map(step.change);
-      before = distinct(step.isAnswered && !isAfterLoss ? applied : [...applied, ...from]);
+      if (isAfterLoss) applied.push(...from, ...from.map(step.lateChange));
+      else if (!step.isAnswered) applied.push(...from);
+      before = distinct(applied);
       history.push(before);
     }
     if (this.losses.includes(this.steps.length)) before = distinct(history.slice(Math.min(this.durable, this.steps.length)).flat());

@@ -8,6 +8,7 @@ import { HoldfastError } from '../../protocol/errors.js';
 import { FileModel } from './file-model.js';
 import { type ClientSeat, listAll, Program, ROOT_IDENTITY, readFileAt, readWhole, removeContent, type Surroundings } from './program.js';
 import {
+  type ChangeOf,
   childrenOf,
   exchange,
   move,
@@ -16,7 +17,6 @@ import {
   put,
   remove,
   type Tree,
-  type TreeChange,
   TreeModel,
   type TreeNode,
   treeText,
@@ -177,14 +177,14 @@ export class TreeProgram extends Program {
   /** A change of names: applied, refused as expected, or without answer. */
   private async changeTree<T>(
     what: string,
-    change: TreeChange,
+    changeOf: ChangeOf,
     paths: readonly string[],
     action: Parameters<typeof this.attempt<T>>[2],
     expected?: string,
   ): Promise<T | undefined> {
     const outcome = await this.attempt(what, this.home, action);
     if (outcome.state === 'unknown') {
-      this.tree.unanswered(change, paths);
+      this.tree.unanswered(changeOf, paths);
       return undefined;
     }
     if (outcome.state === 'refused') {
@@ -193,7 +193,7 @@ export class TreeProgram extends Program {
       return undefined;
     }
     if (expected !== undefined) this.fail(`${what} succeeded, expected ${expected}: ${treeText(this.tree.current)}`);
-    this.tree.answered(change);
+    this.tree.answered(changeOf, paths);
     return outcome.value;
   }
 
@@ -208,7 +208,7 @@ export class TreeProgram extends Program {
     const file = new FileModel(this.around.chunkSizeBytes);
     await this.changeTree(
       `create ${path}`,
-      put(path, { kind: 'file', file }),
+      (at) => put(at, { kind: 'file', file }),
       [path],
       async (cluster) => {
         const parent = await this.inodeOf(parentOf(path))(cluster);
@@ -227,11 +227,16 @@ export class TreeProgram extends Program {
     const there = this.tree.current.get(path);
     if (there && there.kind !== 'file') return;
     const file = new FileModel(this.around.chunkSizeBytes);
-    const created = await this.changeTree(`create ${temporary}`, put(temporary, { kind: 'file', file }), [temporary], async (cluster) => {
-      const parent = await this.inodeOf(parentOf(temporary))(cluster);
-      await cluster.tree.create({ parent, name: nameOf(temporary), kind: 'file', mode: 0o600, as: ROOT_IDENTITY, exclusive: true });
-      return true;
-    });
+    const created = await this.changeTree(
+      `create ${temporary}`,
+      (at) => put(at, { kind: 'file', file }),
+      [temporary],
+      async (cluster) => {
+        const parent = await this.inodeOf(parentOf(temporary))(cluster);
+        await cluster.tree.create({ parent, name: nameOf(temporary), kind: 'file', mode: 0o600, as: ROOT_IDENTITY, exclusive: true });
+        return true;
+      },
+    );
     if (!created) return;
     await this.writeTo(temporary, file, 0, this.contents.any(this.contents.length()));
     if (file.isPoisoned) return;
@@ -261,7 +266,7 @@ export class TreeProgram extends Program {
     if (expected === 'EINVAL' || (from.startsWith(`${to}/`) && target)) return;
     await this.changeTree(
       `rename ${from} ${to}`,
-      isSame ? (tree) => tree : move(from, to),
+      isSame ? () => (tree) => tree : move,
       [from, to],
       async (cluster) => {
         const parent = await this.inodeOf(parentOf(from))(cluster);
@@ -276,7 +281,7 @@ export class TreeProgram extends Program {
     const paths = this.paths((node) => node.kind === 'file');
     if (paths.length < 2) return;
     const [a, b] = this.random.shuffled(paths) as [string, string];
-    await this.changeTree(`exchange ${a} ${b}`, exchange(a, b), [a, b], async (cluster) => {
+    await this.changeTree(`exchange ${a} ${b}`, exchange, [a, b], async (cluster) => {
       const parent = await this.inodeOf(parentOf(a))(cluster);
       const toParent = await this.inodeOf(parentOf(b))(cluster);
       await cluster.tree.rename({ parent, name: nameOf(a) }, { parent: toParent, name: nameOf(b) }, 'exchange', ROOT_IDENTITY);
@@ -290,7 +295,7 @@ export class TreeProgram extends Program {
     const there = this.tree.current.has(to);
     await this.changeTree(
       `link ${picked.path} ${to}`,
-      put(to, { kind: 'file', file: picked.file }),
+      (at) => put(at, { kind: 'file', file: picked.file }),
       [to],
       async (cluster) => {
         const inode = await this.inodeOf(picked.path)(cluster);
@@ -304,7 +309,7 @@ export class TreeProgram extends Program {
     const paths = this.paths((node) => node.kind !== 'directory');
     if (paths.length === 0) return;
     const path = this.random.pick(paths);
-    await this.changeTree(`unlink ${path}`, remove(path), [path], async (cluster) =>
+    await this.changeTree(`unlink ${path}`, remove, [path], async (cluster) =>
       cluster.tree.unlink(await this.inodeOf(parentOf(path))(cluster), nameOf(path), ROOT_IDENTITY),
     );
   }
@@ -312,9 +317,10 @@ export class TreeProgram extends Program {
   private async makeDirectory(): Promise<void> {
     const path = `/${this.random.pick(['d0', 'd1'])}`;
     if (this.tree.isPoisoned(path)) return;
+    const directory: TreeNode = { kind: 'directory' };
     await this.changeTree(
       `mkdir ${path}`,
-      put(path, { kind: 'directory' }),
+      (at) => put(at, directory),
       [path],
       async (cluster) => {
         const parent = await this.inodeOf('')(cluster);
@@ -331,7 +337,7 @@ export class TreeProgram extends Program {
     const isEmpty = childrenOf(this.tree.current, path).length === 0;
     await this.changeTree(
       `rmdir ${path}`,
-      remove(path),
+      remove,
       [path],
       async (cluster) => cluster.tree.removeDirectory(await this.inodeOf(parentOf(path))(cluster), nameOf(path), ROOT_IDENTITY),
       isEmpty ? undefined : 'ENOTEMPTY',
@@ -342,10 +348,15 @@ export class TreeProgram extends Program {
     const path = this.newPath();
     if (this.tree.isPoisoned(path) || this.tree.current.has(path)) return;
     const target = `to/${this.random.int(1000)}`;
-    await this.changeTree(`symlink ${path}`, put(path, { kind: 'symlink', target }), [path], async (cluster) => {
-      const parent = await this.inodeOf(parentOf(path))(cluster);
-      await cluster.tree.create({ parent, name: nameOf(path), kind: 'symlink', mode: 0o777, as: ROOT_IDENTITY, exclusive: true, target });
-    });
+    await this.changeTree(
+      `symlink ${path}`,
+      (at) => put(at, { kind: 'symlink', target }),
+      [path],
+      async (cluster) => {
+        const parent = await this.inodeOf(parentOf(path))(cluster);
+        await cluster.tree.create({ parent, name: nameOf(path), kind: 'symlink', mode: 0o777, as: ROOT_IDENTITY, exclusive: true, target });
+      },
+    );
   }
 
   /** Things that must be refused. */
@@ -354,7 +365,7 @@ export class TreeProgram extends Program {
     if (this.tree.isPoisoned(path) || this.tree.current.has(path)) return;
     await this.changeTree(
       `unlink absent ${path}`,
-      (tree) => tree,
+      () => (tree) => tree,
       [],
       async (cluster) => cluster.tree.unlink(await this.inodeOf(parentOf(path))(cluster), nameOf(path), ROOT_IDENTITY),
       'ENOENT',
