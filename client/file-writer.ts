@@ -202,6 +202,13 @@ export class FileWriter implements NewerBytes {
     };
     yield { appendBase: this.appendBase, end: this.overlay.end, moveBy };
   }
+  /** Resolves when no commit is on its way. */
+  async commitOver(): Promise<void> {
+    while (this.isCommitting)
+      await new Promise<void>((resolve) => {
+        this.commitEnds.push(resolve);
+      });
+  }
   private commitEnded(): void {
     const waiting = this.commitEnds;
     this.commitEnds = [];

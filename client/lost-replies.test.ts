@@ -157,6 +157,35 @@ describe('bytes that were given up', () => {
     expect((await client.flushAll({ durable: false })).failed).toEqual([]);
     expect(sent('commit')).toHaveLength(1);
   });
+
+  it('are applied before what is written to the file next, when their commit was on its way', async () => {
+    let answer: (() => void) | undefined;
+    coordinator.handler = (frame) => {
+      if (frame.method === 'getAttributes') return Promise.resolve({ attributes: attributesOf(INODE) });
+      if (frame.method !== 'commit') return Promise.resolve({});
+      return new Promise((resolve) => {
+        answer = () => resolve({ attributes: attributesOf(INODE), shiftedBy: 0 });
+      });
+    };
+    put = (bytes) => Promise.resolve(bytes < volume.chunkSizeBytes ? new HoldfastError('ENOSPC', 'full') : 'receipt');
+    const file = await client.open(INODE);
+    await file.write(0, Buffer.alloc(volume.chunkSizeBytes, 'a'));
+    file.flush().catch(() => {});
+    await environment.until(() => answer !== undefined);
+    await file.write(volume.chunkSizeBytes, Buffer.from('does not fit'));
+    await expect(file.flush()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await file.release();
+    await settle(20);
+    const next = await client.open(INODE);
+    await next.write(0, Buffer.alloc(volume.chunkSizeBytes, 'b'));
+    const flushed = next.flush();
+    await settle(20);
+    expect(sent('commit')).toHaveLength(1);
+    answer!();
+    await environment.until(() => sent('commit').length === 2);
+    answer!();
+    await flushed;
+  });
 });
 
 describe('two names of one file that are exchanged', () => {

@@ -232,6 +232,8 @@ export class OpenFiles {
         await sleep(environment, TICK_MS);
       }
     }
+    // One that was given up may still be applied: another writer of the file must not commit before it.
+    await file.writer.commitOver();
     if (file.handles === 0 && !file.writer.isDirty && this.files.get(file.inode) === file) this.forget(file);
   }
 
