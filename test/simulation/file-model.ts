@@ -153,11 +153,11 @@ export class FileModel {
 
   /**
    * Chunks of one file may become visible one after the other, each as of some version. When one behind the old end of the file is there first,
-   * what lies between is a hole.
+   * what lies between is a hole. The first one alone is such a chunk when it is full: a client lets go of a full one before older bytes behind it.
    */
   private isWholeByChunk(bytes: Buffer, allowed: readonly Buffer[]): boolean {
     const { chunkSizeBytes } = this;
-    if (bytes.length <= chunkSizeBytes || !allowed.some((one) => one.length === bytes.length)) return false;
+    if (bytes.length < chunkSizeBytes || !allowed.some((one) => one.length === bytes.length)) return false;
     for (let at = 0; at < bytes.length; at += chunkSizeBytes) {
       const end = Math.min(at + chunkSizeBytes, bytes.length);
       const found = bytes.subarray(at, end);

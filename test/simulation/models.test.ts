@@ -75,6 +75,18 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('\0\0ab'), 'exact')).toBeDefined();
   });
 
+  it('may show a full first chunk as of a later write before the rest of an older one', () => {
+    const file = new FileModel(4);
+    file.write(1, bytes('abcde'), 0);
+    file.write(0, bytes('xy'), 0);
+    expect(file.judge(bytes('xybc'), 'flushed')).toBeUndefined();
+    expect(file.judge(bytes('x\0bc'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('xyb'), 'flushed')).toBeDefined();
+    expect(file.judge(bytes('xybc'), 'exact')).toBeDefined();
+    file.flushedTo(file.mark);
+    expect(file.judge(bytes('xybc'), 'flushed')).toBeDefined();
+  });
+
   it('may show a whole chunk behind a hole before the rest of the write', () => {
     const file = new FileModel(4);
     file.write(0, bytes('ab'), 0);
