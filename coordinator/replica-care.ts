@@ -99,9 +99,9 @@ export class ReplicaCare {
     });
     if (this.awaited.size < MOST_AWAITED) this.awaited.set(chunk, name);
     this.context.replicaLost();
-    // The report may have crossed with a new upload to that very node, or its disk may be read again in a while: before it counts as lost the node
-    // looks once more, and when the disk failed, again and again.
-    if (goodLeft === 0) this.lookOnceMore(node, chunk, problem === 'io-error' && this.lookedFor < MOST_LOOKED_FOR);
+    // The report may have crossed with a new upload to that very node, or its disk may give the right bytes in a while: before it counts as lost the
+    // node looks once more, and when it has some bytes, again and again.
+    if (goodLeft === 0) this.lookOnceMore(node, chunk, problem !== 'missing' && this.lookedFor < MOST_LOOKED_FOR);
   }
   private lookedFor = 0;
   private lookOnceMore(node: NodeId, chunk: ChunkId, isRepeated: boolean, pauseMs = FIRST_LOOK_AGAIN_MS): void {

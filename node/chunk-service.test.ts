@@ -71,6 +71,25 @@ describe('chunk service: a disk that fails', () => {
     expect(await service.verify([chunk.id])).toEqual({ good: [chunk.id], bad: [] });
     expect((await service.get(claims, chunk.id, 0, 1)).length).toBeGreaterThan(0);
   });
+
+  it('has what read wrong for a while in service again when the coordinator asks, and nothing that is damaged', async () => {
+    const inner = new MemoryChunkStore();
+    const store = new FaultyChunkStore(inner, realEnvironment());
+    const { service } = make(store);
+    const [whole, damaged] = [chunkOf(10, 1), chunkOf(10, 2)];
+    await service.put(claims, [whole, damaged], true);
+    inner.damage(damaged.id);
+    store.faults = { readFlip: 1 };
+    expect((await service.verify([whole.id, damaged.id])).good).toEqual([]);
+    expect(store.has(whole.id)).toBe(false);
+    expect((await service.verify([whole.id])).good).toEqual([]);
+    store.faults = {};
+    expect(await service.verify([whole.id, damaged.id])).toMatchObject({
+      good: [whole.id],
+      bad: [{ chunk: damaged.id, problem: 'missing' }],
+    });
+    expect((await service.get(claims, whole.id, 0, 1)).length).toBeGreaterThan(0);
+  });
 });
 
 describe('chunk service: put and get', () => {

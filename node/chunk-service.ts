@@ -307,6 +307,8 @@ export class ChunkService {
     return this.locks.with([id], async () => {
       // Again under the lock: it may have been replaced or removed while it was being read.
       const again = await this.store.check(id);
+      // The coordinator counts on it or has no other: the bytes set aside may be better than the disk gave them then.
+      if (again.state === 'missing' && foundBy === undefined && (await this.store.takeBack(id))) return this.store.check(id);
       if (again.state !== 'good') await this.takeOut(id, again, foundBy);
       return again;
     });

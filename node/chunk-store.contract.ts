@@ -114,6 +114,22 @@ export function testChunkStoreContract(name: string, make: () => Promise<Contrac
       expect((await store.usage()).chunkCount).toBe(2);
     });
 
+    it('takes back what was set aside as corrupt and is whole, and nothing else', async () => {
+      for (const chunk of [chunkOf(100, 1), chunkOf(200_000, 2)]) {
+        expect(await store.takeBack(chunk.id)).toBe(false);
+        await store.put([chunk], true);
+        await store.setAside(chunk.id, 'unknown');
+        expect(await store.takeBack(chunk.id)).toBe(false);
+        await store.put([chunk], true);
+        await store.setAside(chunk.id, 'corrupt');
+        expect(await store.takeBack(chunk.id)).toBe(true);
+        expect(await store.takeBack(chunk.id)).toBe(false);
+        expect((await store.read(chunk.id, 0, ALL)).equals(chunk.encoded)).toBe(true);
+        expect(await store.check(chunk.id)).toMatchObject({ state: 'good' });
+      }
+      expect((await store.usage()).chunkCount).toBe(2);
+    });
+
     it('lists everything once, ascending, in pages of any size', async () => {
       const chunks = Array.from({ length: 40 }, (_, i) => chunkOf(i === 7 ? 150_000 : 20, i));
       await store.put(chunks, false);

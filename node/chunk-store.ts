@@ -9,7 +9,7 @@
  * - `read` answers what lies on the disk and does not hash it: the reader does. What is recognisably not the chunk is CHUNK_CORRUPT.
  * - After a failed sync the bytes concerned are never called good again: they are dropped and `onDamaged` is told.
  * - `remove` need not be durable: a chunk that comes back after a power loss shows up in the inventory.
- * - The caller must not run put, remove and setAside of the SAME id at the same time (ChunkService queues them); everything else may overlap.
+ * - The caller must not run put, remove, setAside and takeBack of the SAME id at the same time (ChunkService queues them); everything else may overlap.
  */
 import type { ChunkHeader } from '../protocol/chunk.js';
 import type { ChunkId } from '../protocol/entities.js';
@@ -71,6 +71,11 @@ export interface ChunkStore {
   remove(id: ChunkId): Promise<boolean>;
   /** Takes a chunk out of service but keeps its bytes for people (`why` names the folder). True when it was there. */
   setAside(id: ChunkId, why: SetAsideReason): Promise<boolean>;
+  /**
+   * Looks again at a chunk that was set aside as corrupt: when it is whole (its disk gave wrong bytes for a while, but has the right ones), it is in
+   * service again, on stable storage. True then.
+   */
+  takeBack(id: ChunkId): Promise<boolean>;
   /** Reads a replica whole from the disk and hashes it. Does not set it aside. */
   check(id: ChunkId): Promise<CheckResult>;
   usage(): Promise<Usage>;

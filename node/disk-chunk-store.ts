@@ -212,11 +212,28 @@ export class DiskChunkStore implements ChunkStore {
     return true;
   }
 
+  async takeBack(id: ChunkId): Promise<boolean> {
+    const aside = setAsidePath(this.data, id, 'corrupt');
+    if (this.table.has(id)) return false;
+    try {
+      const encoded = await this.readWhole(aside);
+      const header = verifyChunk(id, encoded);
+      const [failure] = await this.put([{ id, encoded, header }], true);
+      if (failure) throw failure;
+      await this.files.unlink(aside);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT')
+        this.environment.log('debug', 'a chunk set aside cannot be taken back', { chunk: id, error: String(error) });
+      return this.table.has(id);
+    }
+  }
+
   async check(id: ChunkId): Promise<CheckResult> {
     const entry = this.table.get(id);
     if (!entry) return { state: 'missing', detail: 'no such chunk here' };
     try {
-      const encoded = entry.log ? await this.readLogRecord(entry) : await this.readWholeFile(id);
+      const encoded = entry.log ? await this.readLogRecord(entry) : await this.readWhole(chunkPath(this.data, id));
       const header = verifyChunk(id, encoded);
       if (this.table.get(id) === entry) {
         this.table.learn(entry, header);
@@ -422,8 +439,7 @@ export class DiskChunkStore implements ChunkStore {
     return entry.log!.read(entry.offset, entry.encodedBytes);
   }
 
-  private async readWholeFile(id: ChunkId): Promise<Buffer> {
-    const path = chunkPath(this.data, id);
+  private async readWhole(path: string): Promise<Buffer> {
     const fd = await this.files.open(path, 'r');
     try {
       return await this.files.read(fd, await this.files.sizeOf(path), 0);

@@ -60,6 +60,7 @@ export class FaultyChunkStore implements ChunkStore {
   async check(id: ChunkId): Promise<CheckResult> {
     await this.delay();
     if (this.inner.has(id) && this.happens(this.faults.readEio)) return { state: 'io-error', detail: 'injected: read failed' };
+    if (this.inner.has(id) && this.happens(this.faults.readFlip)) return { state: 'corrupt', detail: 'injected: wrong bytes' };
     return this.inner.check(id);
   }
 
@@ -80,6 +81,9 @@ export class FaultyChunkStore implements ChunkStore {
   }
   setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     return this.inner.setAside(id, why);
+  }
+  async takeBack(id: ChunkId): Promise<boolean> {
+    return !this.happens(this.faults.readFlip) && (await this.inner.takeBack(id));
   }
   usage(): Promise<Usage> {
     return this.inner.usage();

@@ -101,6 +101,18 @@ export class MemoryChunkStore implements ChunkStore {
     return this.drop(id);
   }
 
+  async takeBack(id: ChunkId): Promise<boolean> {
+    const aside = this.setAsideChunks.get(id);
+    if (aside?.why !== 'corrupt' || this.has(id)) return false;
+    try {
+      const header = verifyChunk(id, aside.encoded);
+      if (this.putOne({ id, encoded: aside.encoded, header }, true)) return false;
+    } catch {
+      return false;
+    }
+    return this.setAsideChunks.delete(id);
+  }
+
   async check(id: ChunkId): Promise<CheckResult> {
     const entry = this.index.get(id);
     if (!entry) return { state: 'missing', detail: 'no such chunk here' };

@@ -75,7 +75,8 @@ export class ChunkDisk {
   readonly chunks = new Map<ChunkId, Entry>();
   /** Removed, but not yet for good: a power loss may bring them back. */
   readonly removedLately = new Map<ChunkId, Entry>();
-  readonly setAside = new Map<ChunkId, string>();
+  /** Set aside as corrupt. */
+  readonly setAside = new Map<ChunkId, Entry>();
   readonly faults = noFaults();
   readonly counters = noCounters();
   usedBytes = 0;
@@ -102,6 +103,7 @@ export class ChunkDisk {
     }
     for (const [id, entry] of this.removedLately) if (this.random.chance(0.5) && !this.chunks.has(id)) this.set(id, entry);
     this.removedLately.clear();
+    for (const [id, entry] of this.setAside) if (!entry.isStable) this.setAside.delete(id);
   }
   set(id: ChunkId, entry: Entry): void {
     this.drop(id);
@@ -215,9 +217,12 @@ export class SimChunkStore implements ChunkStore {
   }
   /** As the disk gives them now. */
   private bytes(id: ChunkId): Buffer {
-    const { disk, queue } = this;
-    const entry = disk.chunks.get(id);
+    const entry = this.disk.chunks.get(id);
     if (!entry || entry.isLost) throw new HoldfastError('CHUNK_MISSING', 'no such chunk on this node', { chunk: id });
+    return this.given(entry);
+  }
+  private given(entry: Entry): Buffer {
+    const { disk, queue } = this;
     if (queue.happens(disk.faults.readEio)) {
       disk.counters.readEio++;
       throw this.ioError('read failed');
@@ -278,8 +283,22 @@ export class SimChunkStore implements ChunkStore {
   async setAside(id: ChunkId, why: SetAsideReason): Promise<boolean> {
     await this.queue.wait();
     const entry = this.drop(id);
-    if (entry) this.disk.setAside.set(id, why);
+    if (entry && why === 'corrupt') this.disk.setAside.set(id, entry);
     return entry !== undefined;
+  }
+  async takeBack(id: ChunkId): Promise<boolean> {
+    await this.queue.wait(3);
+    const { disk } = this;
+    const entry = disk.setAside.get(id);
+    if (!entry || disk.chunks.has(id)) return false;
+    try {
+      verifyChunk(id, this.given(entry));
+    } catch {
+      return false;
+    }
+    disk.setAside.delete(id);
+    disk.set(id, { encoded: entry.encoded, isStable: true });
+    return true;
   }
   async check(id: ChunkId): Promise<CheckResult> {
     await this.queue.wait();

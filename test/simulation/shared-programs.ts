@@ -88,6 +88,11 @@ export class AppendProgram extends SharedProgram {
   private readonly synced = new Map<string, Set<number>>();
   private readonly written = new Map<string, Set<number>>();
 
+  override coordinatorLostPower(): void {
+    super.coordinatorLostPower();
+    // They may be undone, and no later sync brings them back.
+    for (const [name, numbers] of this.synced) this.promised.set(name, new Set(numbers));
+  }
   override nodesLostPower(): void {
     for (const [name, numbers] of this.written)
       if ([...numbers].some((number) => !this.synced.get(name)?.has(number))) this.nodesLost = true;
@@ -135,7 +140,7 @@ export class AppendProgram extends SharedProgram {
       // A sync is for the whole file, whoever wrote it.
       if (isSync)
         for (const [name, numbers] of [...before, [seat.name, inThis] as const])
-          for (const number of numbers) this.synced.get(name)?.add(number);
+          for (const number of numbers) if (this.promised.get(name)?.has(number)) this.synced.get(name)?.add(number);
     }
     await this.attempt('close log', seat, () => handle.release());
   }
