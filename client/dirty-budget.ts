@@ -1,3 +1,5 @@
+import type { Environment } from '../protocol/environment.js';
+
 /** How many written bytes may wait in memory, over all files of a client. A writer that is faster than the nodes waits here. */
 export class DirtyBudget {
   usedBytes = 0;
@@ -18,11 +20,23 @@ export class DirtyBudget {
     return this.usedBytes <= this.limitBytes;
   }
 
-  /** Resolves when there is room or somebody's write-back has failed: callers check which. */
-  wait(): Promise<void> {
+  /** Every file is to write back what it holds. */
+  press(): void {
+    this.onPressure();
+  }
+
+  /** Resolves true when there may be room or somebody's write-back has failed, callers check which; false when this time has passed. */
+  wait(environment: Environment, atMostMs: number): Promise<boolean> {
     return new Promise((resolve) => {
-      this.waiters.add(resolve);
-      this.onPressure();
+      const wake = (): void => {
+        timer.cancel();
+        resolve(true);
+      };
+      const timer = environment.setTimer(atMostMs, () => {
+        this.waiters.delete(wake);
+        resolve(false);
+      });
+      this.waiters.add(wake);
     });
   }
 

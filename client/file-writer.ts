@@ -27,6 +27,12 @@ const CUT_BYTES = 8 * 1024 * 1024;
 /** Uploaded bytes waiting for a commit that nobody asked for yet. */
 const COMMIT_BYTES = 16 * 1024 * 1024;
 const COMMIT_EXTENTS = MAX_EXTENTS_PER_COMMIT / 2;
+/** How long a writer waits for the bytes of other files before it goes on without a share of the budget, and how often it looks. */
+const ROOM_PATIENCE_MS = 1000;
+const ROOM_LOOK_MS = 100;
+/** Between tries to save bytes of a failed write-back that others need the room of. */
+const FIRST_RETRY_PAUSE_MS = 1000;
+const LONGEST_RETRY_PAUSE_MS = 10_000;
 
 export class FileWriter implements NewerBytes {
   readonly unsynced: UnsyncedChunks;
@@ -60,6 +66,8 @@ export class FileWriter implements NewerBytes {
    */
   private replaces = false;
   private failure: HoldfastError | undefined;
+  private retryAtMs = 0;
+  private retryPauseMs = FIRST_RETRY_PAUSE_MS;
   private readonly commits = new CutWaiters();
   private readonly uploads = new CutWaiters();
   private newest: InodeAttributes | undefined;
@@ -267,9 +275,16 @@ export class FileWriter implements NewerBytes {
 
   /** After a write: waits until the budget has room. @throws {HoldfastError} when the waiting cannot end because this file's write-back failed */
   async room(): Promise<void> {
-    while (!this.core.budget.hasRoom) {
-      await this.core.budget.wait();
-      if (this.failure && this.cuts.length > 0 && !this.core.budget.hasRoom) throw this.failure;
+    const { budget, environment } = this.core;
+    const patientUntilMs = environment.monotonicMs() + ROOM_PATIENCE_MS;
+    let isWoken = true;
+    while (!budget.hasRoom) {
+      const patientForMs = patientUntilMs - environment.monotonicMs();
+      // Bytes of others that cannot be saved may hold all of it for long. Then this file does without: each write is saved before the next.
+      if (!this.isDirty && patientForMs <= 0) return;
+      if (isWoken) budget.press();
+      isWoken = await budget.wait(environment, Math.max(patientForMs, ROOM_LOOK_MS));
+      if (this.failure && this.cuts.length > 0 && !budget.hasRoom) throw this.failure;
     }
   }
 
@@ -329,9 +344,9 @@ export class FileWriter implements NewerBytes {
     this.changed = former.changed;
   }
 
-  /** What was committed since the last sync is on stable storage at its nodes. */
-  makeStable(): Promise<void> {
-    return this.unsynced.sync(this.pendingChunks(), () => this.reader.chunks());
+  /** What was uploaded or committed since the last sync, or of it these chunks alone, is on stable storage at its nodes. */
+  makeStable(which?: ReadonlySet<ChunkId>): Promise<void> {
+    return this.unsynced.sync(this.pendingChunks(), () => this.reader.chunks(), which);
   }
 
   /** The file was cut: what is written until the next flush replaces what was there. */
@@ -458,9 +473,14 @@ export class FileWriter implements NewerBytes {
     );
   }
 
-  /** Asks again for a commit whose reply never came, though nobody flushes: the coordinator keeps the replies to all later changes until then. */
+  /**
+   * Tries again though nobody flushes: a commit whose reply never came, as the coordinator keeps the replies to all later changes until then; and
+   * when the budget is spent, whatever failed, since others wait for it.
+   */
   resume(): void {
-    if (!this.failure || this.isCommitting || !this.unfinished) return;
+    if (!this.failure || this.isCommitting) return;
+    const isPressed = !this.core.budget.hasRoom && this.core.environment.monotonicMs() >= this.retryAtMs;
+    if (!this.unfinished && !isPressed) return;
     this.retry();
     this.pump();
   }
@@ -518,13 +538,14 @@ export class FileWriter implements NewerBytes {
   private async commit(unfinished: NonNullable<FileWriter['unfinished']>): Promise<void> {
     const { batch, commit, mustBeStable } = unfinished;
     // Chunks found at nodes already may be there in memory only. Before a commit that may have been applied already there is nothing to wait for.
-    if (mustBeStable && !this.unsynced.isEmpty && !commit.isBegun) await this.makeStable();
+    if (mustBeStable && !commit.isBegun) await this.makeStable(new Set(batch.flatMap(({ chunks }) => chunks.map(({ id }) => id))));
     const stamp = this.core.cache.stamp();
     const last = batch[batch.length - 1]!;
     const { attributes, extents, ofOthers } = await commit.run();
     this.unsynced.noteLocations(ofOthers);
     if (this.unfinished !== unfinished) return; // Given up meanwhile.
     this.unfinished = undefined;
+    this.retryPauseMs = FIRST_RETRY_PAUSE_MS;
     this.noteChange();
     this.committed(batch);
     this.newest = attributes;
@@ -563,6 +584,8 @@ export class FileWriter implements NewerBytes {
       return;
     }
     this.failure = error;
+    this.retryAtMs = this.core.environment.monotonicMs() + this.retryPauseMs;
+    this.retryPauseMs = Math.min(this.retryPauseMs * 2, LONGEST_RETRY_PAUSE_MS);
     this.core.environment.log('warn', 'write-back failed; the data is kept and will be tried again', {
       inode: this.inode,
       reason: error.message,

@@ -52,7 +52,7 @@ beforeEach(async () => {
     get: () => Promise.reject(new HoldfastError('CHUNK_MISSING', 'not here')),
     sync: () => Promise.resolve({ missing: [] }),
   });
-  const options = { coordinatorUrl: 'http://test', token: 't', description: 'd', outageTimeoutMs: 5000 };
+  const options = { coordinatorUrl: 'http://test', token: 't', description: 'd', outageTimeoutMs: 5000, dirtyBudgetBytes: 150_000 };
   client = await ConnectedCluster.connect(options, environment, coordinator, peer);
 });
 
@@ -185,6 +185,34 @@ describe('bytes that were given up', () => {
     await environment.until(() => sent('commit').length === 2);
     answer!();
     await flushed;
+  });
+});
+
+describe('bytes that cannot be saved', () => {
+  const FULL = 8;
+  const large = Buffer.alloc(volume.chunkSizeBytes * 3);
+
+  it('do not keep writers of other files waiting for ever, and are tried again while those need the room', async () => {
+    let [isFull, isSaved] = [true, false];
+    coordinator.handler = (frame) => {
+      const { inode } = (frame.args ?? {}) as { inode?: number };
+      if (frame.method === 'getAttributes') return Promise.resolve({ attributes: attributesOf(inode ?? INODE) });
+      if (frame.method !== 'commit') return Promise.resolve({});
+      if (inode === FULL && isFull) return Promise.reject(new HoldfastError('ENOSPC', 'full'));
+      if (inode === FULL) isSaved = true;
+      return Promise.resolve({ attributes: attributesOf(inode ?? INODE, { change: 2, sizeBytes: large.length }), shiftedBy: 0 });
+    };
+    const full = await client.open(FULL);
+    await expect(full.write(0, large)).rejects.toMatchObject({ code: 'ENOSPC' });
+    const other = await client.open(INODE);
+    let written = 0;
+    void (async () => {
+      for (; written < 3; written++) await other.write(written * 5000, Buffer.from('some more'));
+    })();
+    await environment.until(() => written === 3);
+    expect(isSaved).toBe(false);
+    isFull = false;
+    await environment.until(() => isSaved);
   });
 });
 

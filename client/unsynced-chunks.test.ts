@@ -150,4 +150,29 @@ describe('making chunks stable', () => {
     empty.add(3).add(4);
     expect((await sync(1)).error).toMatchObject({ code: 'EIO' });
   });
+
+  it('is not kept from those that are wanted by others that are lost', async () => {
+    const lost = unsynced(3);
+    empty = new Set([1, 2, 3, 4]);
+    doneAtMs.clear();
+    const wanted = chunkId(1);
+    let error: unknown;
+    const failing = lost
+      .sync([], async () => new Set([chunkId(0)]), new Set([chunkId(0)]))
+      .catch((reason: unknown) => {
+        error = reason;
+      });
+    await environment.until(() => error !== undefined);
+    await failing;
+    expect(error).toMatchObject({ code: 'EIO' });
+    empty = new Set();
+    let isDone = false;
+    void lost
+      .sync([], async () => new Set([wanted]), new Set([wanted]))
+      .then(() => {
+        isDone = true;
+      });
+    await environment.until(() => isDone);
+    expect(lost.isEmpty).toBe(false);
+  });
 });

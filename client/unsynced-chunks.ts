@@ -40,16 +40,20 @@ export class UnsyncedChunks {
   }
 
   /**
-   * Makes all of them stable at every node that is there, and at as many as P1 wants.
+   * Makes them stable at every node that is there, and at as many as P1 wants.
+   * @param which these alone
    * @param pending chunks whose bytes are still here
    * @param referenced which chunks the file consists of now, and learns where they are; asked when some cannot be found: overwritten ones may be
    *   deleted already, others have moved
    * @throws {HoldfastError} EIO when a chunk cannot be made stable at enough nodes; then nothing is forgotten
    */
-  async sync(pending: Iterable<PendingChunk>, referenced: () => Promise<ReadonlySet<ChunkId>>): Promise<void> {
-    const asked = this.chunks;
+  async sync(
+    pending: Iterable<PendingChunk>,
+    referenced: () => Promise<ReadonlySet<ChunkId>>,
+    which?: ReadonlySet<ChunkId>,
+  ): Promise<void> {
+    const asked = this.take(which);
     if (asked.size === 0) return;
-    this.chunks = new Map();
     try {
       const stable = await this.askNodes(asked);
       const wanted = Math.max(1, Math.min(this.core.volume.copies, 2, this.core.pool.writableCount));
@@ -59,6 +63,21 @@ export class UnsyncedChunks {
       for (const [chunk, nodes] of asked) this.add(chunk, nodes);
       throw error;
     }
+  }
+
+  private take(which: ReadonlySet<ChunkId> | undefined): ReadonlyMap<ChunkId, readonly NodeId[]> {
+    const all = this.chunks;
+    if (!which) {
+      this.chunks = new Map();
+      return all;
+    }
+    const taken = new Map<ChunkId, readonly NodeId[]>();
+    for (const chunk of which) {
+      const nodes = all.get(chunk);
+      if (nodes) taken.set(chunk, nodes);
+      all.delete(chunk);
+    }
+    return taken;
   }
 
   private add(chunk: ChunkId, nodes: readonly NodeId[]): void {
