@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FileModel } from './file-model.js';
 import { Random } from './random.js';
-import { exchange, move, put, remove, type Tree, type TreeChange, TreeModel } from './tree-model.js';
+import { exchange, move, put, remove, removeDirectory, type Tree, type TreeChange, TreeModel } from './tree-model.js';
 import { World } from './world.js';
 
 const bytes = (text: string): Buffer => Buffer.from(text);
@@ -156,6 +156,24 @@ describe('what names there may be', () => {
     expect(names(model.candidates())).toEqual(['/d', '/d /d/f', '/e', '/e /e/f']);
   });
 
+  it('may let a change happen that does not fit the current ones, when they went back while it waited', () => {
+    const model = new TreeModel();
+    const [lost, kept] = [file(), file()];
+    model.answered((path = '') => put(path, kept), ['/a']);
+    model.answered((path = '') => put(path, lost), ['/f']);
+    model.answered(remove, ['/a']);
+    model.durableTo(model.mark);
+    model.answered(remove, ['/f']);
+    const isThere = (tree: Tree, path = ''): boolean => tree.has(path);
+    expect(model.mayHaveBeen(['/f'], isThere)).toBe(false);
+    model.powerLost();
+    expect(model.mayHaveBeen(['/f'], isThere)).toBe(true);
+    // What was synced stays gone.
+    expect(model.mayHaveBeen(['/a'], isThere)).toBe(false);
+    model.answered(remove, ['/f']);
+    expect(names(model.candidates())).toEqual(['', '/f']);
+  });
+
   it('move with everything below them, and change places', () => {
     const one = file();
     let tree: Tree = new Map();
@@ -165,7 +183,14 @@ describe('what names there may be', () => {
     expect([...tree.keys()].sort()).toEqual(['/e', '/e/x']);
     expect(tree.get('/e/x')).toBe(one);
     expect(put('/no/x', one)(tree)).toBe(tree);
+    expect(removeDirectory('/e')(tree)).toBe(tree);
     expect(remove('/e')(tree)).toBe(tree);
+    expect(put('/e/x', file())(tree)).toBe(tree);
+    expect(move('/e', '/e/y')(tree)).toBe(tree);
+    expect(move('/e/x', '/e')(tree)).toBe(tree);
+    const linked = put('/z', one)(tree);
+    expect(move('/e/x', '/z')(linked)).toBe(linked);
+    expect([...removeDirectory('/e')(remove('/e/x')(tree)).keys()]).toEqual([]);
     const two = file();
     tree = exchange('/e/x', '/y')(put('/y', two)(tree));
     expect(tree.get('/y')).toBe(one);

@@ -20,20 +20,32 @@ const hasParent = (tree: Tree, path: string): boolean => parentOf(path) === '' |
 export const put =
   (path: string, node: TreeNode): TreeChange =>
   (tree) =>
-    hasParent(tree, path) ? new Map(tree).set(path, node) : tree;
+    hasParent(tree, path) && !tree.has(path) ? new Map(tree).set(path, node) : tree;
+function without(tree: Tree, path: string): Tree {
+  const next = new Map(tree);
+  next.delete(path);
+  return next;
+}
 export const remove =
   (path: string): TreeChange =>
-  (tree) => {
-    if (!tree.has(path) || childrenOf(tree, path).length > 0) return tree;
-    const next = new Map(tree);
-    next.delete(path);
-    return next;
-  };
+  (tree) =>
+    tree.has(path) && tree.get(path)?.kind !== 'directory' ? without(tree, path) : tree;
+export const removeDirectory =
+  (path: string): TreeChange =>
+  (tree) =>
+    tree.get(path)?.kind === 'directory' && childrenOf(tree, path).length === 0 ? without(tree, path) : tree;
+/** A rename onto another name of the same file does nothing. */
+function mayReplace(tree: Tree, path: string, node: TreeNode): boolean {
+  const target = tree.get(path);
+  if (!target) return true;
+  if (node.kind === 'directory') return target.kind === 'directory' && childrenOf(tree, path).length === 0;
+  return target.kind !== 'directory' && !(node.kind === 'file' && target.kind === 'file' && node.file === target.file);
+}
 export const move =
   (from: string, to: string): TreeChange =>
   (tree) => {
     const node = tree.get(from);
-    if (!node || !hasParent(tree, to) || from === to) return tree;
+    if (!node || !hasParent(tree, to) || from === to || to.startsWith(`${from}/`) || !mayReplace(tree, to, node)) return tree;
     const next = new Map<string, TreeNode>();
     for (const [path, one] of tree) {
       if (path === to) continue;
@@ -58,17 +70,22 @@ export type ChangeOf = (...paths: string[]) => TreeChange;
  * An operation reaches its directories by their inodes: when the coordinator comes back with older names while it waits, it acts where these
  * directories are then.
  * @param seen the tree in which its paths were looked up
+ * @returns these paths in another tree; undefined when a directory is not there
  */
+function placesIn(tree: Tree, seen: Tree, paths: readonly string[]): string[] | undefined {
+  const now = paths.map((path) => {
+    const parent = parentOf(path);
+    const directory = seen.get(parent);
+    if (parent === '' || tree.get(parent) === directory) return path;
+    const place = [...tree].find(([, node]) => node === directory)?.[0];
+    return place === undefined ? undefined : `${place}/${nameOf(path)}`;
+  });
+  return now.every((path) => path !== undefined) ? now : undefined;
+}
 function byDirectory(seen: Tree, changeOf: ChangeOf, paths: readonly string[]): TreeChange {
   return (tree) => {
-    const now = paths.map((path) => {
-      const parent = parentOf(path);
-      const directory = seen.get(parent);
-      if (parent === '' || tree.get(parent) === directory) return path;
-      const place = [...tree].find(([, node]) => node === directory)?.[0];
-      return place === undefined ? undefined : `${place}/${nameOf(path)}`;
-    });
-    return now.every((path) => path !== undefined) ? changeOf(...now)(tree) : tree;
+    const now = placesIn(tree, seen, paths);
+    return now ? changeOf(...now)(tree) : tree;
   };
 }
 
@@ -126,6 +143,18 @@ export class TreeModel {
   /** Answered steps that are not synced may be undone, the last first. */
   powerLost(): void {
     this.losses.push(this.steps.length);
+  }
+
+  /**
+   * Whether this may have been so when an operation on these paths was done, though it is not so in the current tree: only after a loss of power,
+   * which may have brought older names back before the operation arrived.
+   */
+  mayHaveBeen(paths: readonly string[], isSo: (tree: Tree, ...at: string[]) => boolean): boolean {
+    if (!this.hasLostPower) return isSo(this.current, ...paths);
+    return this.candidates().some((tree) => {
+      const now = placesIn(tree, this.current, paths);
+      return isSo(tree, ...paths) || (now !== undefined && isSo(tree, ...now));
+    });
   }
 
   /** Every tree there may be. */
