@@ -8,7 +8,8 @@
  */
 export type Certainty = 'exact' | 'flushed' | 'synced';
 
-type Operation = (before: Buffer) => Buffer;
+/** @param found what it is to be compared with, when it may have made one of several things */
+type Operation = (before: Buffer, found?: Buffer) => Buffer;
 
 let nextId = 1;
 
@@ -56,13 +57,23 @@ export class FileModel {
       const part = data.subarray(at - offset, edge - offset);
       this.push((before) => {
         const start = isAppend ? Math.max(usual, before.length) : usual;
-        const next = Buffer.alloc(Math.max(before.length, start + part.length));
-        before.copy(next);
-        part.copy(next, start);
-        return next;
+        return overlaid(before, start, part);
       }, nowMs);
       at = edge;
     }
+  }
+  /** @param parts what the file it is copied from may have held there, the newest first */
+  copy(offset: number, parts: readonly Buffer[], nowMs: number): void {
+    const newest = parts[0] as Buffer;
+    if (parts.length === 1) {
+      this.write(offset, newest, nowMs);
+      return;
+    }
+    const longestFirst = [...parts].sort((a, b) => b.length - a.length);
+    this.push((before, found) => {
+      const part = longestFirst.find((one) => found?.subarray(offset, offset + one.length).equals(one)) ?? newest;
+      return overlaid(before, offset, part);
+    }, nowMs);
   }
   truncate(sizeBytes: number, nowMs: number): void {
     this.push((before) => {
@@ -111,6 +122,12 @@ export class FileModel {
     this.synced -= oldest;
   }
 
+  /** What the coordinator may hold of it now that everything is flushed, the newest first. */
+  possible(): Buffer[] {
+    if (this.losses === 0) return [this.latest];
+    return [this.latest, ...this.versions.slice(this.synced), ...this.afterLosses(this.synced)];
+  }
+
   /** Undefined when a reader may see these bytes; otherwise what is wrong with them. */
   judge(bytes: Buffer, certainty: Certainty): string | undefined {
     const from = certainty === 'exact' ? this.versions.length - 1 : certainty === 'flushed' ? this.flushed : this.synced;
@@ -118,7 +135,7 @@ export class FileModel {
     if (isOneOf(allowed, bytes)) return undefined;
     if (certainty !== 'exact' && this.isWholeByChunk(bytes, allowed)) return undefined;
     if (certainty === 'synced' && this.losses > 0) {
-      const broken = this.afterLosses(from);
+      const broken = this.afterLosses(from, bytes);
       if (isOneOf(broken, bytes) || this.isWholeByChunk(bytes, broken)) return undefined;
     }
     return this.difference(bytes, from);
@@ -128,7 +145,7 @@ export class FileModel {
    * What there may be when the coordinator lost power: from each version since the sync on, operations in their order, of which each loss took some
    * that were committed one after the other; some of the last may not have been committed at all.
    */
-  private afterLosses(from: number): Buffer[] {
+  private afterLosses(from: number, found?: Buffer): Buffer[] {
     interface State {
       readonly bytes: Buffer;
       readonly gaps: number;
@@ -142,7 +159,7 @@ export class FileModel {
         next.set(`${state.bytes.toString('latin1')} ${state.gaps} ${state.isInGap}`, state);
       };
       for (const { bytes, gaps, isInGap } of states) {
-        add({ bytes: operation(bytes), gaps, isInGap: false });
+        add({ bytes: operation(bytes, found), gaps, isInGap: false });
         if (isInGap || gaps < this.losses) add({ bytes, gaps: isInGap ? gaps : gaps + 1, isInGap: true });
       }
       states = [...next.values()];
@@ -187,6 +204,13 @@ export class FileModel {
   }
 }
 
+const overlaid = (before: Buffer, start: number, part: Buffer): Buffer => {
+  if (part.length === 0) return before;
+  const next = Buffer.alloc(Math.max(before.length, start + part.length));
+  before.copy(next);
+  part.copy(next, start);
+  return next;
+};
 /** These bytes of a version, zeros behind its end. */
 const upTo = (version: Buffer, at: number, end: number): Buffer => {
   const there = version.subarray(at, end);

@@ -67,6 +67,23 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('aaaabb'), 'synced')).toBeDefined();
   });
 
+  it('has a copy of what its source holds when that went back', () => {
+    const source = new FileModel();
+    source.write(0, bytes('xxxx'), 0);
+    source.syncedTo(source.mark);
+    source.write(0, bytes('yyyy'), 0);
+    expect(source.possible()).toEqual([bytes('yyyy')]);
+    const file = new FileModel();
+    file.write(0, bytes('aaaaaa'), 0);
+    file.syncedTo(file.mark);
+    source.coordinatorLostPower();
+    file.coordinatorLostPower();
+    file.copy(1, source.possible(), 0);
+    for (const text of ['aaaaaa', 'ayyyya', 'axxxxa']) expect(file.judge(bytes(text), 'synced')).toBeUndefined();
+    for (const text of ['axxyya', 'axxxx', 'azzzza']) expect(file.judge(bytes(text), 'synced')).toBeDefined();
+    expect(file.judge(bytes('axxxxa'), 'flushed')).toBeDefined();
+  });
+
   it('may show a write over the edge of a chunk up to the edge', () => {
     const file = new FileModel(4);
     file.write(2, bytes('abcd'), 0);
