@@ -55,9 +55,11 @@ export class FileModel {
       const edge = Math.min(end, (Math.floor(at / this.chunkSizeBytes) + 1) * this.chunkSizeBytes);
       const usual = at;
       const part = data.subarray(at - offset, edge - offset);
-      this.push((before) => {
-        const start = isAppend ? Math.max(usual, before.length) : usual;
-        return overlaid(before, start, part);
+      this.push((before, found) => {
+        // What was in front of it may have been lost: then it lies at the end there is, or there is a hole.
+        const end = before.length;
+        const isAtEnd = end > usual || found?.subarray(end, end + part.length).equals(part) === true;
+        return overlaid(before, isAppend && isAtEnd ? end : usual, part);
       }, nowMs);
       at = edge;
     }

@@ -61,6 +61,13 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('aaac\0e'), 'synced')).toBeDefined();
     file.coordinatorLostPower();
     expect(file.judge(bytes('aaac\0e'), 'synced')).toBeUndefined();
+    file.settleAs(bytes('aa'));
+    file.write(2, bytes('b'), 0);
+    file.write(3, bytes('c'), 0, true);
+    expect(file.judge(bytes('aac'), 'synced')).toBeDefined();
+    file.coordinatorLostPower();
+    // What was in front of the appended byte is lost.
+    expect(file.judge(bytes('aac'), 'synced')).toBeUndefined();
     file.settleAs(bytes('aaaa'));
     file.truncate(0, 0);
     file.write(0, bytes('bb'), 0, true);
@@ -160,6 +167,18 @@ describe('what names there may be', () => {
     // Asked before the loss, answered never: on top of any of them.
     model.unanswered(remove, ['/a']);
     expect(names(model.candidates())).toEqual(['', '/a', '/a /b', '/a /b /c', '/b', '/b /c']);
+  });
+
+  it('that were lost are not brought back by a sync of what came after', () => {
+    const model = new TreeModel();
+    const kept = file();
+    model.answered((path = '') => put(path, kept), ['/a']);
+    model.durableTo(model.mark);
+    model.answered(move, ['/a', '/b']);
+    model.powerLost();
+    model.answered(putFile, ['/c']);
+    model.durableTo(model.mark);
+    expect(names(model.candidates())).toContain('/a /c');
   });
 
   it('are made where their directory is then, when it has gone back to its old name while they waited', () => {

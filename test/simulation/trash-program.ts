@@ -5,7 +5,7 @@
  */
 import type { Cluster } from '../../client/api.js';
 import { SHORT_LIVED_KEEP_MS } from '../../coordinator/trash.js';
-import { HoldfastError } from '../../protocol/errors.js';
+import { HoldfastError, isCode } from '../../protocol/errors.js';
 import { type ClientSeat, listAll, ROOT_IDENTITY, readFileAt } from './program.js';
 import { inodeOf, SharedProgram } from './shared-programs.js';
 
@@ -81,14 +81,20 @@ export class TrashProgram extends SharedProgram {
       this.missed(name, trashed);
       return;
     }
-    await this.around.administrator.tell('restoreTrash', { path: `.trash/${entry.name}`, to: `/${name}` });
+    let isToldGone = false;
+    await this.around.administrator.ask('restoreTrash', { path: `.trash/${entry.name}`, to: `/${name}` }).catch((error: unknown) => {
+      if (!isCode(error, 'EEXIST', 'ENOENT', 'REFUSED', 'ENOSPC')) throw error;
+      isToldGone = isCode(error, 'ENOENT');
+    });
     const seat = this.random.pick(this.seats);
     if (!seat.isAlive || this.hasLostPower) return;
     const read = await this.attempt(`read the restored ${name}`, seat, async (cluster) =>
       readFileAt(cluster, await inodeOf(cluster, name)),
     );
     if (this.hasLostPower) return;
-    if (read.state === 'refused') this.fail(`${name} was restored and cannot be read by ${seat.name}: ${read.errno}`);
+    // Given up for want of room since it was listed; or it is back, and the answer to that was lost.
+    if (read.state === 'refused' && isToldGone) this.missed(name, trashed);
+    else if (read.state === 'refused') this.fail(`${name} was restored and cannot be read by ${seat.name}: ${read.errno}`);
     if (read.state !== 'ok') return;
     this.judge(name, content, read.value, seat.name);
     await this.remove(name, content);

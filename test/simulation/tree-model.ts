@@ -103,8 +103,8 @@ export class TreeModel {
   private steps: Step[] = [];
   /** Steps before this one are on stable storage. */
   private durable = 0;
-  /** Number of steps at the moments the coordinator lost power. */
-  private losses: number[] = [];
+  /** How many steps there were when the coordinator lost power, and how many of them on stable storage. What was lost no later sync makes stable. */
+  private losses: { readonly at: number; readonly durable: number }[] = [];
   /** Paths an unanswered operation touched: left alone until the next verification. */
   private readonly poisoned = new Set<string>();
   /** The tree if every unanswered operation was not applied: right for all paths that are not poisoned. */
@@ -142,7 +142,7 @@ export class TreeModel {
   }
   /** Answered steps that are not synced may be undone, the last first. */
   powerLost(): void {
-    this.losses.push(this.steps.length);
+    this.losses.push({ at: this.steps.length, durable: this.durable });
   }
 
   /**
@@ -162,16 +162,21 @@ export class TreeModel {
     let before: Tree[] = [this.base];
     const history: Tree[][] = [before];
     for (const [at, step] of this.steps.entries()) {
-      const isAfterLoss = this.losses.some((loss) => loss <= at);
-      const from = this.losses.includes(at) ? distinct(history.slice(Math.min(this.durable, at)).flat()) : before;
+      const isAfterLoss = this.losses.some((loss) => loss.at <= at);
+      const from = this.undone(history, at) ?? before;
       const applied = from.map(step.change);
       if (isAfterLoss) applied.push(...from, ...from.map(step.lateChange));
       else if (!step.isAnswered) applied.push(...from);
       before = distinct(applied);
       history.push(before);
     }
-    if (this.losses.includes(this.steps.length)) before = distinct(history.slice(Math.min(this.durable, this.steps.length)).flat());
-    return before;
+    return this.undone(history, this.steps.length) ?? before;
+  }
+  /** @param history the trees there may be after each step. @returns those there may be when power was lost after so many steps */
+  private undone(history: readonly Tree[][], at: number): Tree[] | undefined {
+    const losses = this.losses.filter((loss) => loss.at === at);
+    if (losses.length === 0) return undefined;
+    return distinct(history.slice(Math.min(...losses.map(({ durable }) => durable), at)).flat());
   }
 
   settleAs(tree: Tree): void {
