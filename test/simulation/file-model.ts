@@ -48,19 +48,14 @@ export class FileModel {
     this.lastChangeMs = nowMs;
     this.forgetOld();
   }
-  /** @param isAppend it goes behind whatever is there when it is committed */
+  /** @param isAppend it goes exactly to the end of whatever is there when it is committed, also when that is less than it was */
   write(offset: number, data: Buffer, nowMs: number, isAppend = false): void {
     // A write over the edge of a chunk is whole on each side of it, but the sides may become visible one after the other.
     for (let at = offset, end = offset + data.length; at < end; ) {
       const edge = Math.min(end, (Math.floor(at / this.chunkSizeBytes) + 1) * this.chunkSizeBytes);
       const usual = at;
       const part = data.subarray(at - offset, edge - offset);
-      this.push((before, found) => {
-        // What was in front of it may have been lost: then it lies at the end there is, or there is a hole.
-        const end = before.length;
-        const isAtEnd = end > usual || found?.subarray(end, end + part.length).equals(part) === true;
-        return overlaid(before, isAppend && isAtEnd ? end : usual, part);
-      }, nowMs);
+      this.push((before) => overlaid(before, isAppend ? before.length : usual, part), nowMs);
       at = edge;
     }
   }

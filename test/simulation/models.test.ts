@@ -91,6 +91,17 @@ describe('what a file may hold', () => {
     expect(file.judge(bytes('axxxxa'), 'flushed')).toBeDefined();
   });
 
+  it('has appended bytes at the end of what a loss of power left, without a hole for what was lost', () => {
+    const file = new FileModel();
+    file.write(0, bytes('aaaa'), 0);
+    file.flushedTo(file.mark);
+    file.write(4, bytes('bb'), 0, true);
+    expect(file.judge(bytes('bb'), 'synced')).toBeDefined();
+    file.coordinatorLostPower();
+    expect(file.judge(bytes('bb'), 'synced')).toBeUndefined();
+    expect(file.judge(bytes('\0\0\0\0bb'), 'synced')).toBeDefined();
+  });
+
   it('may show a write over the edge of a chunk up to the edge', () => {
     const file = new FileModel(4);
     file.write(2, bytes('abcd'), 0);

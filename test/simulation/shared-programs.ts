@@ -160,8 +160,6 @@ export class AppendProgram extends SharedProgram {
     const seen = new Map<string, number[]>();
     if (content.length % RECORD_BYTES !== 0) this.fail(`the log of ${content.length} bytes does not hold whole records`);
     for (let at = 0; at + RECORD_BYTES <= content.length; at += RECORD_BYTES) {
-      // Appended behind what the coordinator lost with its power: a hole where the lost records were.
-      if (this.hasLostPower && content.subarray(at, at + RECORD_BYTES).every((byte) => byte === 0)) continue;
       const text = content.toString('latin1', at, at + RECORD_BYTES);
       const [writer = '', rest = ''] = text.split(':');
       const number = Number(rest.slice(0, 8));
