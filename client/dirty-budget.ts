@@ -5,10 +5,10 @@ export class DirtyBudget {
   usedBytes = 0;
   private readonly waiters = new Set<() => void>();
 
-  /** @param onPressure called when the budget is spent: every file should write back what it holds */
+  /** @param press for when the budget is spent: has every file write back what it holds */
   constructor(
     readonly limitBytes: number,
-    private readonly onPressure: () => void,
+    readonly press: () => void,
   ) {}
 
   change(byBytes: number): void {
@@ -18,11 +18,6 @@ export class DirtyBudget {
 
   get hasRoom(): boolean {
     return this.usedBytes <= this.limitBytes;
-  }
-
-  /** Every file is to write back what it holds. */
-  press(): void {
-    this.onPressure();
   }
 
   /** Resolves true when there may be room or somebody's write-back has failed, callers check which; false when this time has passed. */

@@ -130,6 +130,18 @@ describe('a commit whose reply never came', () => {
 });
 
 describe('bytes that were given up', () => {
+  /** A chunk is on its way when what follows it does not fit, so closing the file gives both up. */
+  async function giveUp(isOnItsWay: () => boolean): Promise<void> {
+    const file = await client.open(INODE);
+    await file.write(0, Buffer.alloc(volume.chunkSizeBytes, 'a'));
+    file.flush().catch(() => {});
+    await environment.until(isOnItsWay);
+    await file.write(volume.chunkSizeBytes, Buffer.from('does not fit'));
+    await expect(file.flush()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await file.release();
+    await settle(20);
+  }
+
   it('are not committed afterwards, when their chunks have been uploaded again', async () => {
     coordinator.handler = (frame) => {
       if (frame.method === 'getAttributes') return Promise.resolve({ attributes: attributesOf(INODE) });
@@ -144,14 +156,7 @@ describe('bytes that were given up', () => {
         uploadedAgain = resolve;
       });
     };
-    const file = await client.open(INODE);
-    await file.write(0, Buffer.alloc(volume.chunkSizeBytes, 'a'));
-    file.flush().catch(() => {});
-    await environment.until(() => uploadedAgain !== undefined);
-    await file.write(volume.chunkSizeBytes, Buffer.from('does not fit'));
-    await expect(file.flush()).rejects.toMatchObject({ code: 'ENOSPC' });
-    await file.release();
-    await settle(20);
+    await giveUp(() => uploadedAgain !== undefined);
     uploadedAgain!('receipt');
     await settle(20);
     expect((await client.flushAll({ durable: false })).failed).toEqual([]);
@@ -168,14 +173,7 @@ describe('bytes that were given up', () => {
       });
     };
     put = (bytes) => Promise.resolve(bytes < volume.chunkSizeBytes ? new HoldfastError('ENOSPC', 'full') : 'receipt');
-    const file = await client.open(INODE);
-    await file.write(0, Buffer.alloc(volume.chunkSizeBytes, 'a'));
-    file.flush().catch(() => {});
-    await environment.until(() => answer !== undefined);
-    await file.write(volume.chunkSizeBytes, Buffer.from('does not fit'));
-    await expect(file.flush()).rejects.toMatchObject({ code: 'ENOSPC' });
-    await file.release();
-    await settle(20);
+    await giveUp(() => answer !== undefined);
     const next = await client.open(INODE);
     await next.write(0, Buffer.alloc(volume.chunkSizeBytes, 'b'));
     const flushed = next.flush();

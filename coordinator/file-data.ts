@@ -64,7 +64,8 @@ class ExtentEdit {
   }
 }
 
-type RecentChunks = Map<ChunkId, { readonly atS: number; readonly by: ClientId }>;
+type RecentCommit = { readonly atS: number; readonly by: ClientId };
+type RecentChunks = Map<ChunkId, RecentCommit>;
 
 export class FileData {
   /** Chunks committed lately that may not be on stable storage yet, by inode: what `sync` names to the caller. */
@@ -131,7 +132,8 @@ export class FileData {
       mtimeNs: mtime.ns,
       ...(request.clearSetId ? { mode: withoutSetId(row) } : {}),
     });
-    if (unsynced.length > 0) tx.afterwards(() => this.remember(row.inode, unsynced, context));
+    const commit: RecentCommit = { atS: context.now.s, by: caller.client };
+    if (unsynced.length > 0) tx.afterwards(() => this.remember(row.inode, unsynced, () => commit));
     const recent = request.durable === true ? this.recentChunks(row.inode, caller.client) : [];
     return {
       attributes: this.tree.attributes(after),
@@ -210,8 +212,16 @@ export class FileData {
       sizeBytes: Math.max(target.sizeBytes, toOffset + copiedBytes),
       allocatedBytes: edit.allocatedBytes,
     });
+    // Who syncs the copy is promised no less than who syncs the file it was made from.
     const recent = this.recent.get(source.inode);
-    if (recent) context.tx.afterwards(() => this.rememberCopied(target.inode, recent, copies));
+    if (recent)
+      context.tx.afterwards(() =>
+        this.remember(
+          target.inode,
+          copies.map(({ chunk }) => chunk),
+          (chunk) => recent.get(chunk),
+        ),
+      );
     return { attributes: this.tree.attributes(after), copiedBytes };
   }
 
@@ -227,17 +237,10 @@ export class FileData {
     }
   }
 
-  private remember(inode: InodeId, chunks: readonly ChunkId[], { now, caller }: ChangeContext): void {
+  private remember(inode: InodeId, chunks: readonly ChunkId[], commitOf: (chunk: ChunkId) => RecentCommit | undefined): void {
     const known: RecentChunks = this.recent.get(inode) ?? new Map();
-    this.recent.set(inode, known);
-    for (const chunk of chunks) known.set(chunk, { atS: now.s, by: caller.client });
-  }
-
-  /** Who syncs the copy is promised no less than who syncs the file it was made from. */
-  private rememberCopied(inode: InodeId, recent: RecentChunks, copies: readonly Extent[]): void {
-    const known: RecentChunks = this.recent.get(inode) ?? new Map();
-    for (const { chunk } of copies) {
-      const commit = recent.get(chunk);
+    for (const chunk of chunks) {
+      const commit = commitOf(chunk);
       if (commit) known.set(chunk, commit);
     }
     if (known.size > 0) this.recent.set(inode, known);
