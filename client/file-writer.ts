@@ -55,8 +55,6 @@ export class FileWriter implements NewerBytes {
   /** The commit that reaches this cut is answered only when it is on stable storage. */
   private durableThrough = 0;
   private isCommitting = false;
-  /** How often the coordinator did not take the receipts of a commit. */
-  private uploadsAgain = 0;
   /** The commit under way, or the one that failed and comes before all others. */
   private unfinished: { readonly batch: readonly PendingCut[]; readonly commit: Commit; readonly mustBeStable: boolean } | undefined;
   /**
@@ -187,9 +185,7 @@ export class FileWriter implements NewerBytes {
         release();
         throw this.failure ?? new HoldfastError('EIO', 'bytes appended here could not be saved yet');
       }
-      await new Promise<void>((resolve) => {
-        this.commitEnds.push(resolve);
-      });
+      await this.nextCommitEnd();
     }
     return release;
   }
@@ -212,10 +208,12 @@ export class FileWriter implements NewerBytes {
   }
   /** Resolves when no commit is on its way. */
   async commitOver(): Promise<void> {
-    while (this.isCommitting)
-      await new Promise<void>((resolve) => {
-        this.commitEnds.push(resolve);
-      });
+    while (this.isCommitting) await this.nextCommitEnd();
+  }
+  private nextCommitEnd(): Promise<void> {
+    return new Promise((resolve) => {
+      this.commitEnds.push(resolve);
+    });
   }
   private commitEnded(): void {
     const waiting = this.commitEnds;
@@ -323,19 +321,20 @@ export class FileWriter implements NewerBytes {
    */
   async sync(): Promise<void> {
     await this.uploaded(true);
-    const { uploadsAgain } = this;
     // A commit that was begun without being durable may cover these cuts.
     if (this.unsynced.isEmpty && this.cuts.length > 0 && !this.unfinished) {
       this.durableThrough = this.nextCut - 1;
       await this.flush(true);
-      if (this.uploadsAgain === uploadsAgain && this.unsynced.isEmpty) return;
+      // What others committed, which the reply has named, and what was uploaded again for the commit.
+      return this.makeStable();
     }
     await Promise.all([this.flush(true), this.makeStable()]);
     // What a commit had to upload again lies at other nodes than those that were asked.
-    if (this.uploadsAgain !== uploadsAgain) await this.makeStable();
-    const { recentChunks } = await this.core.session.call('sync', { inode: this.inode, ofOthers: true });
-    this.unsynced.noteLocations(recentChunks);
     await this.makeStable();
+    const { recentChunks } = await this.core.session.call('sync', { inode: this.inode, ofOthers: true });
+    if (recentChunks.length === 0) return;
+    this.unsynced.noteLocations(recentChunks);
+    await this.makeStable(new Set(recentChunks.map(({ chunk }) => chunk)));
   }
 
   /** Takes on what was written through a writer of the same inode that is given up for this one: what is not stable, what was acknowledged. */
@@ -527,7 +526,6 @@ export class FileWriter implements NewerBytes {
           chunk.present = undefined;
         }
         await this.pendingUploads.upload(chunks, { durable: isDurable || mustBeStable, untilMs, mayDeduplicate: false });
-        this.uploadsAgain++;
         for (const chunk of chunks) this.unsynced.note(chunk);
       },
       isGivenUp: () => this.unfinished?.commit !== commit,
@@ -538,7 +536,8 @@ export class FileWriter implements NewerBytes {
   private async commit(unfinished: NonNullable<FileWriter['unfinished']>): Promise<void> {
     const { batch, commit, mustBeStable } = unfinished;
     // Chunks found at nodes already may be there in memory only. Before a commit that may have been applied already there is nothing to wait for.
-    if (mustBeStable && !commit.isBegun) await this.makeStable(new Set(batch.flatMap(({ chunks }) => chunks.map(({ id }) => id))));
+    if (mustBeStable && !this.unsynced.isEmpty && !commit.isBegun)
+      await this.makeStable(new Set(batch.flatMap(({ chunks }) => chunks.map(({ id }) => id))));
     const stamp = this.core.cache.stamp();
     const last = batch[batch.length - 1]!;
     const { attributes, extents, ofOthers } = await commit.run();
