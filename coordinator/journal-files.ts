@@ -57,14 +57,13 @@ export class JournalFiles implements JournalStorage {
   }
 
   async cut(firstSequence: number, sizeBytes: number): Promise<void> {
-    const path = join(this.directory, nameOf(firstSequence));
-    if (sizeBytes === 0) {
-      await rm(path);
-      this.older.delete(firstSequence);
-    } else {
-      await truncate(path, sizeBytes);
-      this.older.set(firstSequence, sizeBytes);
-    }
+    await truncate(join(this.directory, nameOf(firstSequence)), sizeBytes);
+    this.older.set(firstSequence, sizeBytes);
+  }
+
+  async remove(firstSequence: number): Promise<void> {
+    await rm(join(this.directory, nameOf(firstSequence)));
+    this.older.delete(firstSequence);
   }
 
   async settle(): Promise<void> {
@@ -152,6 +151,8 @@ export class JournalFiles implements JournalStorage {
       await rename(join(this.directory, SPARE), path);
     }
     this.syncDirectory();
+    // One that was cut to nothing at the start has been replaced.
+    this.older.delete(sequence);
     this.current = { file: openSync(path, 'r+'), firstSequence: sequence, sizeBytes, position: 0 };
     this.prepareSpare();
   }

@@ -15,8 +15,10 @@ export interface JournalSegment {
 export interface JournalStorage {
   /** Segments in ascending order, read one after the other; for recovery, before anything is appended. */
   segments(): AsyncIterable<JournalSegment>;
-  /** Cuts a segment to its first `sizeBytes` bytes, durably; 0 removes it. Before anything is appended. */
+  /** Cuts a segment to its first `sizeBytes` bytes; without any it keeps its name until it is appended to. Before anything is appended. */
   cut(firstSequence: number, sizeBytes: number): Promise<void>;
+  /** Before anything is appended. */
+  remove(firstSequence: number): Promise<void>;
   /** Makes everything that is there durable. Before anything is appended. */
   settle(): Promise<void>;
   /** @param sequence of the first record in `bytes` */
@@ -64,8 +66,11 @@ export class MemoryJournalStorage implements JournalStorage {
       const bytes = Buffer.concat(segment.pieces).subarray(0, sizeBytes);
       segment.pieces = [bytes];
       segment.syncedPieces = 1;
-      if (sizeBytes === 0) this.kept = this.kept.filter((one) => one !== segment);
     }
+    return Promise.resolve();
+  }
+  remove(firstSequence: number): Promise<void> {
+    this.kept = this.kept.filter((one) => one.firstSequence !== firstSequence);
     return Promise.resolve();
   }
   settle(): Promise<void> {
@@ -78,7 +83,8 @@ export class MemoryJournalStorage implements JournalStorage {
     if (!this.current || size + bytes.length > this.segmentBytes) {
       if (this.current) this.current.syncedPieces = this.current.pieces.length;
       this.current = { firstSequence: sequence, pieces: [], syncedPieces: 0 };
-      this.kept.push(this.current);
+      // In the place of one that was cut to nothing, if there is one.
+      this.kept = [...this.kept.filter((one) => one.firstSequence !== sequence), this.current];
     }
     this.current.pieces.push(Buffer.from(bytes));
   }

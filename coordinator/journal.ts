@@ -207,6 +207,9 @@ export async function recoverJournal(
   apply: (change: Change) => void,
 ): Promise<JournalPosition & { readonly records: number; readonly cutBytes: number }> {
   let position: JournalPosition | undefined;
+  let oldestSegment: number | undefined;
+  /** Of the last record that is good, or was before it was dropped. */
+  let endSequence = 0;
   let records = 0;
   let cutBytes = 0;
   const cuts: { firstSequence: number; sizeBytes: number }[] = [];
@@ -218,27 +221,32 @@ export async function recoverJournal(
   };
   for await (const { firstSequence, bytes } of storage.segments()) {
     let at = 0;
+    if (oldestSegment === undefined) {
+      oldestSegment = firstSequence;
+      // What came before was dropped because the database holds it.
+      endSequence = firstSequence - 1;
+      if (endSequence > appliedSequence) throw new JournalDamaged(`records ${appliedSequence + 1} to ${endSequence} are missing`);
+    }
     if (torn === undefined) {
       for (;;) {
         const record = recordAt(bytes, at);
-        const expected: number = position ? position.sequence + 1 : firstSequence;
+        const expected = endSequence + 1;
         if (!record || record.sequence !== expected || (position && record.previousCrc !== position.crc)) {
           // Zeros to the end are the unused rest of the segment; the next segment must then go on with the expected record.
           if (record || !isZero(bytes, at)) torn = expected;
           break;
         }
-        if (!position && record.sequence > appliedSequence + 1)
-          throw new JournalDamaged(`records ${appliedSequence + 1} to ${record.sequence - 1} are missing`);
         if (record.sequence > appliedSequence) {
           for (const change of changesOf(record)) apply(change);
           records++;
         }
         position = { sequence: record.sequence, crc: record.crc };
+        endSequence = record.sequence;
         at += RECORD_HEADER_BYTES + record.payload.length;
       }
     } else if (bytes.length > 0) at = 0;
     for (const record of recordsAnywhereAfter(bytes, at)) {
-      if (torn === undefined) torn = position ? position.sequence + 1 : firstSequence;
+      torn ??= endSequence + 1;
       check(record.syncedSequence, record.sequence);
     }
     if (at < bytes.length) {
@@ -247,9 +255,11 @@ export async function recoverJournal(
     }
   }
   // The journal is synced before the database takes a record over, so it can never end before the database.
-  if ((position?.sequence ?? 0) < appliedSequence)
-    throw new JournalDamaged(`the journal ends with record ${position?.sequence ?? 0}, but the database holds record ${appliedSequence}`);
-  for (const cut of cuts) await storage.cut(cut.firstSequence, cut.sizeBytes);
+  if (endSequence < appliedSequence)
+    throw new JournalDamaged(`the journal ends with record ${endSequence}, but the database holds record ${appliedSequence}`);
+  // The oldest segment stays even if a power loss left nothing in it: its name tells the next start which records the database must have.
+  for (const { firstSequence, sizeBytes } of cuts)
+    await (sizeBytes === 0 && firstSequence !== oldestSegment ? storage.remove(firstSequence) : storage.cut(firstSequence, sizeBytes));
   // What only the page cache held must be safe before a new record says so.
   await storage.settle();
   return { sequence: position?.sequence ?? appliedSequence, crc: position?.crc ?? 0, records, cutBytes };

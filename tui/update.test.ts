@@ -305,6 +305,13 @@ describe('a coordinator that is away', () => {
     expect(press(away, 'S').effects).toMatchObject([{ action: { kind: 'local', verb: 'start', name: 'coordinator' } }]);
     expect(press(pressed(away, '2', 'g'), 'T', 'y').effects).toMatchObject([{ action: { kind: 'local', verb: 'stop', name: 'n1' } }]);
   });
+  it('leaves a refusal to be read when an action begun before it succeeds', () => {
+    const refused = press(update(sampleState(), offline).state, 'B').state;
+    const done = update(refused, { kind: 'done', label: 'kill coordinator', ok: true, text: 'coordinator killed' }).state;
+    expect(done.flash?.text).toContain('coordinator is not connected');
+    const failed = update(refused, { kind: 'done', label: 'kill n1', ok: false, text: 'n1 does not run' }).state;
+    expect(failed.flash?.text).toBe('n1 does not run');
+  });
   it('that comes back is announced with the length of its absence', () => {
     const away = updateAll(sampleState(), [offline, { kind: 'tick', nowMs: 13_000, wallMs: WALL_MS }]).state;
     const back = update(away, live).state;

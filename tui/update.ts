@@ -236,6 +236,8 @@ function onMessage(state: State, message: Message): Step {
     case 'done': {
       const at = state.busy.indexOf(message.label);
       const busy = state.busy.filter((_, index) => index !== at);
+      // What failed stays until a key is pressed, also when something else succeeds meanwhile.
+      if (message.ok && state.flash?.level === 'bad') return only({ ...state, busy });
       return only(flash({ ...state, busy }, message.ok ? 'ok' : 'bad', message.text));
     }
     case 'found': {

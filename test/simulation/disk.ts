@@ -382,6 +382,10 @@ export class SimJournalStorage implements JournalStorage {
     await this.queue.wait();
     await this.inner.cut(firstSequence, sizeBytes);
   }
+  async remove(firstSequence: number): Promise<void> {
+    await this.queue.wait();
+    await this.inner.remove(firstSequence);
+  }
   async append(bytes: Buffer, sequence: number): Promise<void> {
     await this.queue.wait();
     if (this.queue.happens(this.faults.writeEio)) {
