@@ -37,9 +37,12 @@ export default defineConfig({
           include: ['test/**/*.e2e.test.ts'],
           exclude: ignored,
           pool: 'forks',
+          setupFiles: ['test/own-ports.ts'],
           // Two rows: each file starts a cluster of its own, and two of those keep two cores busy.
           maxWorkers: 2,
-          retry: 2,
+          // Tests of one file share a cluster, so what stands in the way of a test may stand in the way of its second try as well:
+          // scripts/test runs a file that failed again, from nothing.
+          retry: soak ? 0 : 1,
           testTimeout: soak ? 1_800_000 : 120_000,
           hookTimeout: 120_000,
         },

@@ -151,13 +151,23 @@ export const isPortFree = (port: number, host: string): Promise<boolean> =>
     server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)));
   });
 
+/** The ports to choose from: HOLDFAST_PORTS="FIRST-LAST", so that clusters made at the same time need not meet. */
+function portRange(): { first: number; last: number } {
+  const text = process.env.HOLDFAST_PORTS ?? '20000-31999';
+  const [, first, last] = (/^(\d{1,5})-(\d{1,5})$/.exec(text) ?? []).map(Number);
+  if (first === undefined || last === undefined || first < 1024 || last > 65_535 || last < first)
+    throw new ClusterError(`HOLDFAST_PORTS must be FIRST-LAST, two ports from 1024 to 65535, not "${text}"`, 2);
+  return { first, last };
+}
+
 /**
- * A free port below the range the system gives to outgoing connections, so that it is still ours when a process is restarted.
+ * A free port, unless told otherwise below the range the system gives to outgoing connections, so that it is still ours when a process is restarted.
  */
 export async function findFreePort(host: string, taken: readonly number[]): Promise<number> {
+  const { first, last } = portRange();
   for (let attempt = 0; attempt < 200; attempt++) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const port = first + Math.floor(Math.random() * (last - first + 1));
     if (!taken.includes(port) && (await isPortFree(port, host))) return port;
   }
-  throw new ClusterError('found no free port between 20000 and 32000');
+  throw new ClusterError(`found no free port between ${first} and ${last}`);
 }

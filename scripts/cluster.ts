@@ -38,6 +38,8 @@ export { programFile } from './cluster-programs.js';
 export { ClusterError, LocalProcess, waitUntil } from './local-process.js';
 
 const VOLUME_KEY = 'volume-key';
+/** As the coordinator names them in its data directory. */
+const TOKENS = ['admin-token', 'node-token'];
 /** A coordinator with a million files takes up to 30 s; machines in tests are loaded. */
 const START_TIMEOUT_MS = 90_000;
 const PORT_FREE_WITHIN_MS = 2000;
@@ -272,7 +274,8 @@ export class LocalCluster {
       coordinator,
       timeoutMs,
       async () => {
-        if (!existsSync(join(this.coordinatorData, 'admin-token'))) return false;
+        // The coordinator writes one after the other; nodes could not start without the second.
+        if (!TOKENS.every((name) => existsSync(join(this.coordinatorData, name)))) return false;
         this.keepTokens();
         try {
           await this.status();
@@ -307,7 +310,7 @@ export class LocalCluster {
   /** Copies of the tokens outlive the coordinator's disk: `recover` needs the node token. */
   private keepTokens(): void {
     mkdirSync(join(this.stateDirectory, 'tokens'), { recursive: true, mode: 0o700 });
-    for (const name of ['admin-token', 'node-token']) {
+    for (const name of TOKENS) {
       const from = join(this.coordinatorData, name);
       const to = join(this.stateDirectory, 'tokens', name);
       if (!existsSync(from)) continue;

@@ -7,12 +7,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { afterSecondRun, type FileOutcome, hasFailed, outcomesOf, type VitestReport } from './test-report.js';
 
 const usage = `usage: scripts/test                       everything: types, lint, unit and end-to-end tests
        scripts/test types | lint          only that check
        scripts/test unit [file...]        unit tests (files: part of their path)
        scripts/test e2e [file...]         end-to-end tests, after a build
-       scripts/test soak [file...]        all tests at their long size (HOLDFAST_SOAK=1)`;
+       scripts/test soak [file...]        all tests at their long size (HOLDFAST_SOAK=1)
+
+A file that failed is run once more, by itself; what passed only then is named at the end.`;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const minuteMs = 60_000;
@@ -27,6 +30,9 @@ const retriedTitles: string[] = [];
 const failedTitles: string[] = [];
 const fileTimes: { name: string; seconds: number }[] = [];
 const SLOWEST_SHOWN = 12;
+/** More than that do not fail by chance. */
+const MOST_RUN_AGAIN = 3;
+type Project = 'unit' | 'e2e';
 
 function add(count: Count): void {
   total.passed += count.passed;
@@ -120,25 +126,13 @@ const format = (): Promise<void> => check('biome', [bin('@biomejs/biome', 'bin/b
 const promises = (): Promise<void> => check('eslint', [bin('eslint', 'bin/eslint.js'), '--max-warnings', '0', '.']);
 const build = (): Promise<void> => check('build', [bin('typescript', 'bin/tsc'), '-p', 'tsconfig.build.json']);
 
-interface Report {
-  success: boolean;
-  testResults: {
-    name: string;
-    status: string;
-    message?: string;
-    startTime: number;
-    endTime: number;
-    assertionResults: { fullName: string; status: string; failureMessages?: string[] }[];
-  }[];
-}
-
 /** The beginning of each failed try's message, so that the end of a long output says enough to act on. */
-function reasonOf(messages: string[] = []): string {
+function reasonOf(messages: readonly string[]): string {
   return messages.map((message) => `    ${message.split('\n').slice(0, 12).join('\n    ')}`).join('\n');
 }
 
-/** Runs one Vitest project and counts its tests. */
-async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): Promise<void> {
+/** Runs files of one Vitest project; none = all of them. */
+async function runFiles(project: Project, files: readonly string[], soak: boolean): Promise<{ ended: Ended; outcomes: FileOutcome[] }> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-test-'));
   const reportFile = join(directory, 'report.json');
   const args = [bin('vitest', 'vitest.mjs'), 'run', '--project', project, ...files];
@@ -149,39 +143,49 @@ async function vitest(project: 'unit' | 'e2e', files: string[], soak: boolean): 
       show: true,
       env: soak ? { HOLDFAST_SOAK: '1' } : {},
     });
-    const count: Count = { passed: 0, failed: 0 };
-    if (existsSync(reportFile)) {
-      const report = JSON.parse(readFileSync(reportFile, 'utf8')) as Report;
-      for (const file of report.testResults) {
-        const fileName = file.name.startsWith(root) ? file.name.slice(root.length + 1) : file.name;
-        fileTimes.push({ name: fileName, seconds: (file.endTime - file.startTime) / 1000 });
-        let failedInFile = 0;
-        for (const test of file.assertionResults) {
-          if (test.status === 'passed') {
-            count.passed += 1;
-            // A test that passed at a later try still carries what its earlier ones said.
-            if (test.failureMessages?.length) retriedTitles.push(`${fileName}: ${test.fullName}\n${reasonOf(test.failureMessages)}`);
-          } else if (test.status === 'failed') {
-            failedInFile += 1;
-            failedTitles.push(`${fileName}: ${test.fullName}\n${reasonOf(test.failureMessages)}`);
-          } else skippedTitles.push(`${fileName}: ${test.fullName}`);
-        }
-        if (file.status === 'failed' && failedInFile === 0) {
-          failedInFile = 1;
-          failedTitles.push(`${fileName}: the file itself (${file.message?.split('\n')[0] || 'no message'})`);
-        }
-        count.failed += failedInFile;
-      }
-    }
-    // Whatever made Vitest fail without a failed test (crash, unhandled error, no test found) is a failure too.
-    if (ended.code !== 0 && count.failed === 0) {
-      count.failed = 1;
-      failedTitles.push(`vitest ${project}: ${ended.why}`);
-    }
-    add(count);
+    const outcomes = existsSync(reportFile) ? outcomesOf(JSON.parse(readFileSync(reportFile, 'utf8')) as VitestReport, root) : [];
+    return { ended, outcomes };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/**
+ * Runs one Vitest project and counts its tests. A file that failed is run a second time, by itself and from nothing: its tests share a cluster, so
+ * that what went wrong once by chance would go wrong at each try within one run. Not in a soak: that is there to find what is rare.
+ */
+async function vitest(project: Project, files: string[], soak: boolean): Promise<void> {
+  const { ended, outcomes: first } = await runFiles(project, files, soak);
+  let outcomes = first;
+  const count: Count = { passed: 0, failed: 0 };
+  // Whatever makes Vitest fail without a failed test (crash, unhandled error, no test found) is a failure too.
+  const addOther = (ended: Ended, outcomes: readonly FileOutcome[]): void => {
+    if (ended.code === 0 || outcomes.some(hasFailed)) return;
+    count.failed += 1;
+    failedTitles.push(`vitest ${project}: ${ended.why}`);
+  };
+  addOther(ended, first);
+  const failedFiles = first.filter(hasFailed);
+  if (!soak && failedFiles.length <= MOST_RUN_AGAIN) {
+    for (const { name } of failedFiles) {
+      if (stoppedBy) break;
+      console.log(`\nonce more, by itself: ${name}`);
+      const second = await runFiles(project, [name], soak);
+      addOther(second.ended, second.outcomes);
+      outcomes = afterSecondRun(outcomes, second.outcomes);
+    }
+  }
+  for (const { name, seconds, tests } of outcomes) {
+    fileTimes.push({ name, seconds });
+    for (const { title, status, failures } of tests) {
+      const told = `${name}: ${title}\n${reasonOf(failures)}`;
+      if (status === 'skipped') skippedTitles.push(`${name}: ${title}`);
+      else count[status] += 1;
+      if (status === 'failed') failedTitles.push(told);
+      else if (status === 'passed' && failures.length > 0) retriedTitles.push(told);
+    }
+  }
+  add(count);
 }
 
 function finish(): never {

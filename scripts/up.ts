@@ -34,7 +34,11 @@ const command = script('up', 'Starts a cluster on this machine and returns when 
   .addOption(new Option('--encrypt', 'the default').hideHelp())
   .option('--no-trash', 'deleted files are gone at once; otherwise they can be restored for 24 hours')
   .addOption(new Option('--trash', 'the default').hideHelp())
-  .option('--port <port>', `port of the coordinator (default ${DEFAULT_PORT}; 0 = any free ones)`, wholeNumber(0, 65_000))
+  .option(
+    '--port <port>',
+    `port of the coordinator (default ${DEFAULT_PORT}; 0 = any free ones, of HOLDFAST_PORTS=FIRST-LAST if set)`,
+    wholeNumber(0, 65_000),
+  )
   .option(
     '--down-after <ms>',
     'silence after which a node counts as down and its chunks are copied again (default 30000)',

@@ -10,7 +10,8 @@ export class ProxiedNodes {
 
   /** Adds the nodes to a cluster that has none yet. */
   async addTo(cluster: LocalCluster): Promise<void> {
-    const taken: number[] = [];
+    // Chosen for the coordinator, although nobody listens there yet.
+    const taken = [Number(new URL(cluster.url).port)];
     for (const name of this.names) {
       const port = await findFreePort('127.0.0.1', taken);
       taken.push(port);
