@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Cluster, connect } from '../client/index.js';
-import type { CheckReport } from '../protocol/admin-calls.js';
+import type { CheckReport, ClusterEvent } from '../protocol/admin-calls.js';
 import type { InodeId } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { LocalCluster, waitUntil } from '../scripts/cluster.js';
@@ -115,6 +115,29 @@ export class ProcessRig {
     };
     if (!(await waitUntil(isInOrder, PATIENCE_MS, 300)) || !report) throw new Error(`the cluster is not in order: ${problem}`);
     return report;
+  }
+  /** Waits until no chunk has a copy too many, nor one that is just being deleted: a put that was late or a node that was away leaves one for some ten seconds. */
+  async waitForNoSurplus(): Promise<void> {
+    await this.waitForOrder();
+    let before = '';
+    const isTrimmed = async (): Promise<boolean> => {
+      const { chunks } = await this.cluster.status();
+      const files = this.cluster.nodeNames.flatMap((name) => this.chunkFiles(name).sort()).join();
+      // The books lose a copy before the disk does; and what was just put on a third node is told to the coordinator a moment later.
+      const isAtRest = files === before;
+      before = files;
+      return isAtRest && chunks.histogram.byGoodReplicas.slice(this.cluster.copies + 1).every((count) => count === 0);
+    };
+    if (!(await waitUntil(isTrimmed, PATIENCE_MS, 1000))) throw new Error('there are still chunks with more copies than they should have');
+  }
+  /** What the coordinator has told since the event with this number. */
+  async events(after = 0): Promise<readonly ClusterEvent[]> {
+    const all: ClusterEvent[] = [];
+    for (;;) {
+      const page = await this.cluster.admin('events', { after: all.at(-1)?.sequence ?? after, limit: 1000 });
+      all.push(...page.events);
+      if (page.events.length < 1000) return all;
+    }
   }
   /** Chunk files of a node as they lie on its disk. */
   chunkFiles(node: string): string[] {
