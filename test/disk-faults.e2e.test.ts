@@ -170,7 +170,9 @@ describe.skipIf(noXfs !== undefined)(`nodes whose power can be cut${noXfs ? ` (s
         const bootAgain = async (name: string): Promise<void> => {
           await cluster.node(name).kill();
           const data = cluster.nodeData(name);
-          run('umount', data);
+          // A killed process lets go of its files a moment after its end is seen.
+          const isUnmounted = async (): Promise<boolean> => (await codeOf((async () => run('umount', data))())) === 'none';
+          expect(await waitUntil(isUnmounted, PATIENCE_MS, 100)).toBe(true);
           mountXfs(imageOf(name), data);
           // Half of an upload may have been lying there.
           writeFileSync(join(data, 'tmp', 'left-over'), 'half');
@@ -209,7 +211,7 @@ describe('a node that cannot list what it has', () => {
         await writeFile(client, `f${i}`, content, true);
         manifest.set(`f${i}`, sha256(content));
       }
-      await rig.waitForOrder();
+      await rig.waitForNoSurplus();
       const stored = new Map(NODES.map((name) => [name, rig.chunkFiles(name).sort()]));
       await cluster.node('n1').kill();
       const [anyChunk = ''] = stored.get('n1') ?? [];
