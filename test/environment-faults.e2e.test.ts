@@ -52,6 +52,12 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
     await rig?.stop();
   }, 120_000);
 
+  const lastEvent = async (): Promise<number> => (await rig.events()).at(-1)?.sequence ?? 0;
+  /** One silent for a moment on a busy machine may be suspect just now; none of them may have counted as down since this event. */
+  const expectUp = async (since: number): Promise<void> => {
+    await rig.cluster.waitFor(({ nodes }) => nodes.length === 3 && nodes.every(({ state }) => state === 'up'), PATIENCE_MS, 'all nodes up');
+    expect((await rig.events(since)).filter(({ kind }) => kind === 'node.down')).toEqual([]);
+  };
   /** Bytes as fs-worker takes them. */
   const bytes = (...parts: (string | number[])[]): string =>
     `bytes:${parts.map((part) => (typeof part === 'string' ? Buffer.from(part).toString('latin1') : String.fromCharCode(...part))).join('')}`;
@@ -126,6 +132,7 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
   }, async () => {
     const client = await rig.client();
     const { tree } = client;
+    const since = await lastEvent();
     const { attributes } = await tree.create({
       parent: tree.root,
       name: 'large',
@@ -153,14 +160,18 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
         for (let i = 0; i < 50; i += 2) await tree.unlink(attributes.inode, `new${round * 50 + i}`, AS_ROOT);
       }
     })();
-    for (let round = 0; round < 3; round++) {
-      const names = await worker.call<string[]>('list', 'large');
-      expect(new Set(names).size).toBe(names.length);
-      expect(names.filter((name) => name.startsWith('kept')).length).toBe(count);
+    churn.catch(() => {}); // It is told below.
+    try {
+      for (let round = 0; round < 3; round++) {
+        const names = await worker.call<string[]>('list', 'large');
+        expect(new Set(names).size).toBe(names.length);
+        expect(names.filter((name) => name.startsWith('kept')).length).toBe(count);
+      }
+    } finally {
+      isOver = true;
+      await churn;
     }
-    isOver = true;
-    await churn;
-    expect((await rig.cluster.status()).nodes.map(({ state }) => state)).toEqual(['up', 'up', 'up']);
+    await expectUp(since);
     await rig.close(client);
   });
 
@@ -188,7 +199,8 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
     const startMs = performance.now();
     await rig.restart('coordinator');
     await cluster.waitHealthy(PATIENCE_MS);
-    expect(performance.now() - startMs).toBeLessThan(30_000);
+    // A few seconds; much longer than a busy machine takes is an error all the same.
+    expect(performance.now() - startMs).toBeLessThan(90_000);
     expect((await cluster.status()).files).toBe(before.files + files);
     const pid = cluster.coordinator.pid as number;
     const residentMiB = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
@@ -228,6 +240,7 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
       };
       const written = new Map<string, string>();
       const epochBefore = (await cluster.status()).epoch;
+      const since = await lastEvent();
       for (const name of ['coordinator', 'n1', 'n2']) {
         for (const offset of ['-2h', '+1y', '+0']) {
           set(name, offset);
@@ -253,8 +266,9 @@ describe.skipIf(why !== undefined)(`a cluster with a mount${why ? ` (skipped: ${
           }
         }
       }
+      await expectUp(since);
       const status = await cluster.status();
-      expect([status.epoch, status.nodes.map(({ state }) => state), status.chunks.lost]).toEqual([epochBefore, ['up', 'up', 'up'], 0]);
+      expect([status.epoch, status.chunks.lost]).toEqual([epochBefore, 0]);
       const fresh = await rig.client();
       for (const [name, sum] of written) expect(sha256(await readFile(fresh, name)), name).toBe(sum);
       await cluster.waitFor(({ deletion }) => deletion.waiting === 0, PATIENCE_MS, 'deletion as always');
