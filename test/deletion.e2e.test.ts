@@ -28,7 +28,9 @@ describe('D1 deleting and writing the same content again while deletion runs', (
         await unlink(client, name);
       }
     };
-    await Promise.all(Array.from({ length: LANES }, (_, number) => lane(number)));
+    // When one fails the others have ended, too, before anything else begins.
+    const outcomes = await Promise.allSettled(Array.from({ length: LANES }, (_, number) => lane(number)));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     const last = contents[0] as Buffer;
     await writeFile(clients[0] as (typeof clients)[number], 'last', last);
     const report = await rig.waitForOrder();
