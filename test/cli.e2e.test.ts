@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HoldfastError } from '../protocol/errors.js';
 import { listen } from '../protocol/socket.js';
 import { LocalCluster, programFile } from '../scripts/cluster.js';
+import { PATIENCE_MS } from './process-rig.js';
 import { type Ended, type RunOptions, runProgram } from './run-program.js';
 
 const MIB = 1024 * 1024;
@@ -40,6 +41,7 @@ afterAll(async () => {
 
 describe('what the cluster says of itself', () => {
   it('status has the fields that scripts rely on', async () => {
+    await cluster.waitHealthy();
     const [status] = await json('status');
     expect(status).toMatchObject({ schema: 1, health: 'HEALTHY', chunks: { belowCopies: 0, lost: 0 } });
     expect(status).toHaveProperty('chunks.total');
@@ -142,12 +144,12 @@ describe('files', () => {
     expect((await holdfast(['list'])).stdout).toBe('archive/\nfilm\n');
   });
 
-  it('an upload that was interrupted goes on where it was', async () => {
+  it('an upload that was interrupted goes on where it was', { timeout: 3 * PATIENCE_MS }, async () => {
     const large = randomBytes(160 * MIB);
     writeFileSync(local('large'), large);
     let isCommitted = false;
     const watching = cluster
-      .waitFor((status) => status.logicalBytes >= data.length + 64 * MIB, 60_000)
+      .waitFor((status) => status.logicalBytes >= data.length + 64 * MIB, PATIENCE_MS)
       .then(() => {
         isCommitted = true;
       });
@@ -157,6 +159,7 @@ describe('files', () => {
       ['-c', `"$0" "$@" & pid=$!; read -r; kill -INT $pid; wait $pid`, process.execPath, programFile, 'upload', local('large'), '/large'],
       {
         env: { HOLDFAST_STATE: cluster.stateDirectory },
+        timeoutMs: 2 * PATIENCE_MS,
         inputWhen: watching.then(() => '\n'),
       },
     );
