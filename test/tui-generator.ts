@@ -24,6 +24,7 @@ import type { CallFrame, Connection } from '../protocol/call.js';
 import type { Health } from '../protocol/entities.js';
 import { HoldfastError } from '../protocol/errors.js';
 import { listen, type SocketServer } from '../protocol/socket.js';
+import { waitUntil } from '../scripts/cluster.js';
 
 export interface GeneratorOptions {
   readonly nodes?: number;
@@ -44,6 +45,7 @@ interface Watcher {
   sequence: number;
 }
 const TOKEN = 'generator-token';
+const PORT_WITHIN_MS = 60_000;
 const ROOT = 1;
 /** The file with many chunks; first in the root folder. */
 export const BIG_FILE = 2;
@@ -97,7 +99,18 @@ export class TuiGenerator {
         for (const one of this.watchers) if (one.connection === connection) this.watchers.delete(one);
       };
     });
-    await new Promise<void>((resolve) => server.listen(this.port || (this.options.port ?? 0), '127.0.0.1', resolve));
+    const port = this.port || (this.options.port ?? 0);
+    const isListening = (): Promise<boolean> =>
+      new Promise((resolve, reject) => {
+        const failed = (error: NodeJS.ErrnoException): void => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error));
+        server.once('error', failed);
+        server.listen(port, '127.0.0.1', () => {
+          server.off('error', failed);
+          resolve(true);
+        });
+      });
+    // Between `stop` and `start` an outgoing connection of somebody else may have been given the port.
+    if (!(await waitUntil(isListening, PORT_WITHIN_MS, 100))) throw new Error(`port ${port} is taken`);
     this.port = (server.address() as AddressInfo).port;
     if (this.options.changeEveryMs) this.timer = setInterval(() => this.change(), this.options.changeEveryMs);
     return this;
