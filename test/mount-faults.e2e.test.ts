@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { programFile } from '../scripts/cluster.js';
 import { isMounted } from '../scripts/mounts.js';
 import { FsWorker } from './fs-worker.js';
@@ -135,6 +135,8 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
     const watch = setInterval(() => {
       peak = Math.max(peak, residentMiB());
     }, 20);
+    // Also when the test fails: it would throw once the mount is gone.
+    onTestFinished(() => clearInterval(watch));
     const startMs = performance.now();
     const sizeMiB = 96;
     const digest = await writer.call('writeRandom', 'fast', sizeMiB << 20);
@@ -152,17 +154,20 @@ describe.skipIf(why !== undefined)(`a mount${why ? ` (skipped: ${why})` : ''}`, 
     await allWell();
     const holders = async (path: string): Promise<string[]> =>
       ((await rig.cluster.admin('stat', { path })).chunks[0]?.replicas ?? []).map((replica) => replica.name).sort();
-    const placed = new Map<string, string[]>();
-    for (let i = 0; i < 30 && new Set([...placed.values()].map(String)).size < 2; i++) {
-      await here.call('writeRandom', `placed${i}`, 1 << 20);
-      placed.set(`placed${i}`, await holders(`/placed${i}`));
-    }
-    const [[stuck, dead] = ['', []], [free] = ['']] = [
-      ...new Map([...placed].map(([name, on]) => [String(on), [name, on] as const])).values(),
-    ];
     // A mount of its own has nothing in its caches.
     const mount = await startMount();
     const worker = workerOn(mount);
+    const placed = new Map<string, readonly [name: string, on: string[]]>();
+    for (let i = 0; i < 30 && placed.size < 2; i++) {
+      await here.call('writeRandom', `placed${i}`, 1 << 20);
+      placed.clear();
+      // All are asked again: when a node was silent for too long, the third has got a copy of what it holds.
+      for (let earlier = 0; earlier <= i; earlier++) {
+        const on = await holders(`/placed${earlier}`);
+        if (on.length === 2) placed.set(String(on), [`placed${earlier}`, on]);
+      }
+    }
+    const [[stuck, dead] = ['', []], [free] = ['']] = placed.values();
     await worker.call('lstat', stuck);
     for (const name of dead) await rig.cluster.node(name).pause();
     const script = `
@@ -183,12 +188,11 @@ for thread in threads: thread.join()`;
       said += data.toString();
     });
     expect(await waitUntil(() => said.includes('started'), PATIENCE_MS)).toBe(true);
-    const startMs = performance.now();
     expect((await worker.call<string>('digest', free)).length).toBe(64);
     await worker.call('mkdir', 'meanwhile');
     expect(await worker.call('list', 'meanwhile')).toEqual([]);
-    expect(performance.now() - startMs).toBeLessThan(5000);
     // They were waiting all that time, and do not wait for ever.
+    expect(said).not.toMatch(/^\d+$/m);
     await ended;
     const errors = said.split('\n').filter((line) => /^\d+$/.test(line));
     expect(errors.length).toBe(64);
@@ -208,13 +212,24 @@ for thread in threads: thread.join()`;
     const stale = workerOn(mount);
     await stale.call('open', 'c', 'contested', 'O_RDWR');
     await stale.call('flock', 'c', 'write', false);
-    await stale.call('write', 'c', 'stale!', 0);
-    mount.signal('SIGSTOP');
+    // Data is sent 2 s after it was written: it was stopped in time only when both came to pass quickly.
+    for (let isUnsent = false; !isUnsent; ) {
+      mount.signal('SIGCONT');
+      await stale.call('fsync', 'c');
+      const writtenMs = performance.now();
+      await stale.call('write', 'c', 'stale!', 0);
+      mount.signal('SIGSTOP');
+      isUnsent = performance.now() - writtenMs < 1000;
+    }
+    onTestFinished(async () => {
+      mount.signal('SIGCONT');
+      await here.attempt('close', 'h');
+    });
     const startMs = performance.now();
     await here.call('writeWhole', 'contested', 'newer ');
     expect(await there.call('whole', 'contested')).toBe('newer ');
-    // Its lease has to end first, no more than that.
-    expect(performance.now() - startMs).toBeLessThan(10_000);
+    // Its lease has to end first, no more than that; a call that is never answered takes 30 s.
+    expect(performance.now() - startMs).toBeLessThan(25_000);
     await here.call('open', 'h', 'contested', 'O_RDWR');
     expect((await here.start('flock&', 'h', 'write', true).outcome).error).toBe(null);
     mount.signal('SIGCONT');
