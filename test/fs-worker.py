@@ -318,10 +318,12 @@ class Interrupted(Exception):
 
 def waiting(identity, name, arguments):
     """A child, since only a process of its own can be interrupted while it waits in a call."""
+    is_ready, ready = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGUSR1, interrupt)
         try:
+            signal.signal(signal.SIGUSR1, interrupt)
+            os.write(ready, b".")
             commands[name](*arguments)
             result = None
         except Interrupted:
@@ -331,6 +333,10 @@ def waiting(identity, name, arguments):
         os.write(1, (json.dumps([identity, result, None]) + "\n").encode())
         os._exit(0)
     threads[identity] = child
+    # Until then the signal would end it without an answer.
+    os.close(ready)
+    os.read(is_ready, 1)
+    os.close(is_ready)
 
 
 def interrupt(*_):

@@ -510,6 +510,7 @@ describe.skipIf(why !== undefined).each(rigs)(`a mount over %s${why ? ` (skipped
       expect((await granted.outcome).error).toBe(null);
       expect((await posix.outcome).error).toBe(null);
     } finally {
+      await mounted.attempt('close', 'w');
       for (const waiter of waiters) await waiter.stop();
     }
   });
