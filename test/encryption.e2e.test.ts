@@ -19,10 +19,18 @@ async function succeeds(...args: string[]): Promise<string> {
   return stdout;
 }
 /** Files below the state directory (disks of nodes, journal and database of the coordinator, logs) that hold the bytes. */
-const filesWith = (bytes: string): string[] =>
-  readdirSync(cluster.stateDirectory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && readFileSync(join(entry.parentPath, entry.name)).includes(bytes))
-    .map((entry) => entry.name);
+function filesWith(bytes: string): string[] {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return readdirSync(cluster.stateDirectory, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && readFileSync(join(entry.parentPath, entry.name)).includes(bytes))
+        .map((entry) => entry.name);
+    } catch (error) {
+      // A running cluster renames files: what is gone may lie under another name.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt === 100) throw error;
+    }
+  }
+}
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'hf-crypt-'));
