@@ -75,6 +75,8 @@ async function workUntilDead(
       kept.set(file, sha256(content));
     }
   })();
+  // It may reject while nobody awaits it yet.
+  work.catch(() => {});
   const died = await waitUntil(() => victim.pid === undefined, PATIENCE_MS);
   isOver = true;
   expect(died, `${victim.name} was not killed at ${name}`).toBe(true);
@@ -89,8 +91,10 @@ async function round(victimName: string, points: number): Promise<void> {
     const victim = victimName === 'coordinator' ? cluster.coordinator : cluster.node(victimName);
     const strace = await killAt(victim, point);
     expect(strace, 'strace watches').toBeDefined();
-    const { work } = await workUntilDead(client, victim, `${victimName}-${point}`, kept, point % 2 === 0);
-    strace?.kill('SIGKILL');
+    // A process can be watched by one only: this one must not stay when the victim lived.
+    const { work } = await workUntilDead(client, victim, `${victimName}-${point}`, kept, point % 2 === 0).finally(() =>
+      strace?.kill('SIGKILL'),
+    );
     await rig.restart(victimName);
     await work;
   }

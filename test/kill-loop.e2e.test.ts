@@ -40,6 +40,11 @@ function startWriter(manifest: string): void {
     });
   writer = child;
 }
+/** What is dead comes back; what runs goes on. */
+async function restartAll(): Promise<void> {
+  await rig.restart('coordinator');
+  await Promise.all(rig.cluster.nodeNames.map((name) => rig.restart(name)));
+}
 const ended = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
 const linesOf = (manifest: string): string[] => (existsSync(manifest) ? readFileSync(manifest, 'utf8').split('\n').slice(0, -1) : []);
 
@@ -70,6 +75,7 @@ describe('T1 N1 C6 a cluster whose processes are killed at random under load', (
     const { cluster } = rig;
     attempt++;
     writer?.kill('SIGKILL');
+    await restartAll();
     const manifest = join(rig.directory, `manifest${attempt}`);
     startWriter(manifest);
     expect(await waitUntil(() => linesOf(manifest).length > 20, PATIENCE_MS)).toBe(true);
@@ -113,6 +119,7 @@ describe('T1 N1 C6 a cluster whose processes are killed at random under load', (
     const { cluster } = rig;
     attempt++;
     writer?.kill('SIGKILL');
+    await restartAll();
     const manifest = join(rig.directory, `manifest${attempt}`);
     startWriter(manifest);
     for (let round = 0; round < killsOfAll; round++) {
@@ -124,8 +131,7 @@ describe('T1 N1 C6 a cluster whose processes are killed at random under load', (
       await Promise.all(rig.processes().map((process) => process.kill()));
       await waitUntil(() => ended(child), PATIENCE_MS);
       appendFileSync(manifest, 'killed\n');
-      await rig.restart('coordinator');
-      await Promise.all(cluster.nodeNames.map((name) => rig.restart(name)));
+      await restartAll();
       const report = await rig.waitForOrder();
       expect([report.dangling, report.missing]).toEqual([0, 0]);
       startWriter(manifest);
