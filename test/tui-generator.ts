@@ -4,6 +4,7 @@
  *
  * Alone: scripts/run ../test/tui-generator -- prints address and token file; ends with Ctrl-C.
  */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -100,15 +101,16 @@ export class TuiGenerator {
       };
     });
     const port = this.port || (this.options.port ?? 0);
-    const isListening = (): Promise<boolean> =>
-      new Promise((resolve, reject) => {
-        const failed = (error: NodeJS.ErrnoException): void => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error));
-        server.once('error', failed);
-        server.listen(port, '127.0.0.1', () => {
-          server.off('error', failed);
-          resolve(true);
-        });
-      });
+    const isListening = async (): Promise<boolean> => {
+      server.listen(port, '127.0.0.1');
+      try {
+        await once(server, 'listening');
+        return true;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return false;
+        throw error;
+      }
+    };
     // Between `stop` and `start` an outgoing connection of somebody else may have been given the port.
     if (!(await waitUntil(isListening, PORT_WITHIN_MS, 100))) throw new Error(`port ${port} is taken`);
     this.port = (server.address() as AddressInfo).port;
