@@ -356,7 +356,8 @@ async function perform(options: CommonOptions, run: (context: Context) => unknow
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   try {
     const code = await run(context);
-    if (!caught) exit(typeof code === 'number' ? code : undefined);
+    // Who says how it ended has ended by itself, whatever came meanwhile.
+    if (typeof code === 'number') exit(code);
   } catch (error) {
     if (caught) {
       const message = `interrupted${context.whenInterrupted ? `: ${context.whenInterrupted}` : ''}`;

@@ -75,18 +75,22 @@ export async function upload(context: Context, options: UploadOptions, args: str
     }
     return found;
   };
+  const { signal } = context.interrupted;
+  let isCut = false;
   await inParallel(itemsOf(sources, target, isDirectory, options.recursive === true, fail), options.parallel ?? 4, async (item) => {
-    if (context.interrupted.signal.aborted) return;
+    isCut ||= signal.aborted;
+    if (isCut) return;
     try {
       if (item.stats.isDirectory()) await directory(item.target);
       else await uploadOne(context, cluster, await directory(parentOf(item.target)), item, options, tally, progress);
     } catch (error) {
-      if (context.interrupted.signal.aborted) return;
-      fail(item.source, error);
+      isCut ||= signal.aborted;
+      if (!isCut) fail(item.source, error);
     }
   });
   progress.end();
-  if (context.interrupted.signal.aborted) throw context.interrupted.signal.reason;
+  // A signal that came when everything was in its place has cut nothing.
+  if (isCut) throw signal.reason;
   if (context.isJson)
     context.json({
       schema: 1,
@@ -218,9 +222,9 @@ async function uploadOne(
   try {
     progress.skip(from);
     digest = await copyIn(context, source, handle, from, progress);
-    await handle.truncate(stats.size);
-    await handle.sync();
-    if (options.verify !== false) await compare(cluster, joinPath(parentOf(target), temporary), digest, progress);
+    await unlessCut(context, handle.truncate(stats.size));
+    await unlessCut(context, handle.sync());
+    if (options.verify !== false) await compare(context, cluster, joinPath(parentOf(target), temporary), digest, progress);
     else progress.check(stats.size);
   } finally {
     await handle.release();
@@ -244,10 +248,8 @@ async function copyIn(context: Context, source: string, handle: FileHandle, from
   try {
     let sinceCommit = 0;
     for (let offset = 0; ; ) {
-      if (context.interrupted.signal.aborted) {
-        await handle.flush();
-        throw context.interrupted.signal.reason;
-      }
+      // What waits to be written is saved by the end of the client, after the user has been told.
+      context.interrupted.signal.throwIfAborted();
       // A fresh buffer each time: the library keeps what it is given.
       const buffer = Buffer.allocUnsafe(READ_BYTES);
       const { bytesRead } = await file.read(buffer, 0, READ_BYTES, offset);
@@ -262,7 +264,7 @@ async function copyIn(context: Context, source: string, handle: FileHandle, from
       }
       offset += bytesRead;
       if (sinceCommit >= COMMIT_EVERY_BYTES) {
-        await handle.flush();
+        await unlessCut(context, handle.flush());
         sinceCommit = 0;
       }
     }
@@ -272,10 +274,26 @@ async function copyIn(context: Context, source: string, handle: FileHandle, from
   }
 }
 
+/** The program may be ended a few seconds after a signal: who waits for more than that must hear of it first. The work goes on. */
+async function unlessCut<T>({ interrupted: { signal } }: Context, work: Promise<T>): Promise<T> {
+  let cut = (): void => {};
+  const isCut = new Promise<never>((_, reject) => {
+    cut = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', cut, { once: true });
+  });
+  if (signal.aborted) cut();
+  try {
+    return await Promise.race([work, isCut]);
+  } finally {
+    signal.removeEventListener('abort', cut);
+  }
+}
+
 /** Reads a file back from the nodes. @throws {HoldfastError} CHUNK_CORRUPT when it differs */
-async function compare(cluster: Cluster, path: string, digest: string, progress: Progress): Promise<void> {
+async function compare(context: Context, cluster: Cluster, path: string, digest: string, progress: Progress): Promise<void> {
   const hash = createHash('sha256');
   for await (const data of contentOf(cluster, path)) {
+    context.interrupted.signal.throwIfAborted();
     hash.update(data);
     progress.check(data.length);
   }
