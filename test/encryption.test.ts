@@ -32,7 +32,8 @@ const chunkIds = (): string[] => [...cluster.coordinator.state.table('chunks').a
 const encryptionOf = (one: InProcessCluster): Record<string, unknown> => one.coordinator.state.get('volumes', 1)?.encryption ?? {};
 
 beforeAll(async () => {
-  cluster = await startInProcessCluster();
+  // Chunks that nothing names any more stay while they are counted.
+  cluster = await startInProcessCluster({ coordinator: { deletionGraceMs: 3_600_000 } });
   await encryptMain(cluster);
   for (const { url } of cluster.coordinator.keeper.contacts()) {
     const proxy = await TcpProxy.start(url);
@@ -207,11 +208,14 @@ describe('an encrypted volume', () => {
         if (row) tx.put('volumes', 1, { ...row, encryption });
       });
     set(after);
-    const client = await cluster.connect({ unlock: next });
-    expect((await read(client, 'size-4096')).includes(MARKER)).toBe(true);
-    await expect(cluster.connect({ unlock })).rejects.toMatchObject({ code: 'EACCES' });
-    expect(chunkIds()).toEqual(chunks);
-    set(before);
+    try {
+      const client = await cluster.connect({ unlock: next });
+      expect((await read(client, 'size-4096')).includes(MARKER)).toBe(true);
+      await expect(cluster.connect({ unlock })).rejects.toMatchObject({ code: 'EACCES' });
+      expect(chunkIds()).toEqual(chunks);
+    } finally {
+      set(before);
+    }
   });
 
   it('with a chunk that was put there in the clear refuses to read it', async () => {
