@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type AdminConnection, type Cluster, type ConnectOptions, type ConnectParts, connect, connectAdmin } from '../client/index.js';
@@ -17,6 +16,7 @@ import { type RunningNode, startNode } from '../node/start.js';
 import type { LogLevel } from '../protocol/environment.js';
 import { realEnvironment } from '../protocol/environment.js';
 import { listen, type SocketServer } from '../protocol/socket.js';
+import { findFreePort } from '../scripts/cluster-state.js';
 
 export interface InProcessOptions {
   /** Default 3, named n1, n2, ... */
@@ -68,7 +68,8 @@ export async function startInProcessCluster(options: InProcessOptions = {}): Pro
   const store = new MemoryMetadataStore();
   const nodes = new Map<string, RunningNode>();
   const clients = new Set<{ close(): Promise<void> | void }>();
-  let port = 0;
+  /** One that no outgoing connection is given, so that it is free when the coordinator comes back. */
+  const port = await findFreePort('127.0.0.1', []);
   let running: { coordinator: Coordinator; server: Server; sockets: SocketServer } | undefined;
 
   const startCoordinator = async (): Promise<void> => {
@@ -90,7 +91,6 @@ export async function startInProcessCluster(options: InProcessOptions = {}): Pro
       server.once('error', reject);
       server.listen(port, '127.0.0.1', () => resolve());
     });
-    port = (server.address() as AddressInfo).port;
     running = { coordinator, server, sockets };
   };
   const stopCoordinator = async (): Promise<void> => {
