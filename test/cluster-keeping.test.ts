@@ -130,7 +130,7 @@ describe('an administrator', () => {
     await admin.call('removeNode', { node: 'n3' });
     await healthy(admin, 'all copies without n3');
     expect(data.equals(await readFile(client, 'a'))).toBe(true);
-  }, 60_000);
+  }, 120_000);
 
   it('cannot remove the last copy without repeating the name', async () => {
     const { it: rig, client, admin } = await start({ nodes: 2, coordinator: { downAfterMs: 60_000, stoppedGraceMs: 60_000 } });
@@ -209,7 +209,7 @@ describe('a damaged replica', () => {
     await waitFor(async () => (await eventKinds(admin)).includes('replica.replaced'), 'the replacement to be told');
     expect((await admin.call('verify', { path: '/a' })).bad).toEqual([]);
     expect(data.equals(await readFile(client, 'a'))).toBe(true);
-  }, 60_000);
+  }, 120_000);
 
   it('that vanished is missed by a scrub and replaced', async () => {
     const { it: rig, client, admin } = await start();
@@ -237,11 +237,11 @@ describe('deleting a file', () => {
     for (let i = 0; i < 100; i++) await writeFile(client, `f${i}`, randomBytes(1_000));
     await admin.call('deleteFile', { path: '/big' });
     for (let i = 0; i < 100; i++) await client.tree.unlink(client.tree.root, `f${i}`, me);
-    await waitFor(async () => (await admin.call('status', {})).storedBytes === 0, 'the rows to go', 15_000);
+    await waitFor(async () => (await admin.call('status', {})).storedBytes === 0, 'the rows to go', 60_000);
     // A late node may hold a replica of an upload that was given up; the client tells of it a little later.
     await waitFor(async () => (await admin.call('check', {})).unknown === 0, 'the nodes to be empty', 30_000);
     expect(rig.coordinator.state.table('chunks').size).toBe(0);
-  }, 90_000);
+  }, 120_000);
 
   it('counts or deletes what a late node stored of uploads that were given up', async () => {
     const { it: rig, admin } = await start();
@@ -318,12 +318,17 @@ describe('a live view', () => {
 
   it('follows files, events and nodes without gaps', async () => {
     const { it: rig, client, admin } = await start();
+    // A machine that stood still for seconds may have lost the connection: its views begin again then.
+    let reconnections = 0;
+    admin.onConnection((isConnected) => {
+      if (isConnected) reconnections++;
+    });
     const overview = follow(admin, { topic: 'overview' });
     const events = follow(admin, { topic: 'events' });
     const root = { topic: 'directory' as const, inode: client.tree.root, offset: 0, limit: 10, descending: false, filter: '' };
     const directory = follow(admin, { ...root, sort: 'name' });
     const bySize = follow(admin, { ...root, sort: 'size', descending: true, filter: 'F' });
-    await waitFor(() => [overview, events, directory, bySize].every(({ view }) => view.snapshots === 1), 'the snapshots');
+    await waitFor(() => [overview, events, directory, bySize].every(({ view }) => view.snapshots > 0), 'the snapshots');
     for (let i = 0; i < 12; i++) await writeFile(client, `f${i}`, randomBytes(1_000 * (i + 1)));
     const inode = await writeFile(client, 'z', randomBytes(100));
     const file = follow(admin, { topic: 'file', inode });
@@ -350,8 +355,10 @@ describe('a live view', () => {
     );
     await rig.stopNode('n3');
     await waitFor(() => overview.view.rows.get('n3')?.state !== 'up' && overview.view.head.health !== 'HEALTHY', 'the node to be missed');
-    expect([overview, events, directory, bySize, file].map(({ view }) => view.snapshots)).toEqual([1, 1, 1, 1, 1]);
-    for (const { watch } of [overview, events, directory, bySize, file]) watch.stop();
+    for (const { view, watch } of [overview, events, directory, bySize, file]) {
+      expect(view.snapshots).toBeLessThanOrEqual(1 + reconnections);
+      watch.stop();
+    }
   }, 60_000);
 });
 
