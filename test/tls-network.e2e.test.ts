@@ -157,7 +157,8 @@ describe.skipIf(obstacle !== undefined)('three machines with TLS', () => {
       ['another authority', certificate('mallory', 'other'), 'certificate'],
       ['no trust', [], 'certificate'],
     ];
-    const ended = await Promise.all(attempts.map(async ([, options]) => holdfast('b', ...anna('status', '--timeout', '2', ...options))));
+    // Tried again until then: long enough that the reason has come back from a loaded machine.
+    const ended = await Promise.all(attempts.map(async ([, options]) => holdfast('b', ...anna('status', '--timeout', '10', ...options))));
     for (const [index, [what, , words]] of attempts.entries())
       expect(ended[index], what).toMatchObject({ code: 5, stdout: '', stderr: expect.stringContaining(words) });
     const plain = ['--coordinator', COORDINATOR.replace('https', 'http'), '--token-file', local('coordinator/admin-token')];

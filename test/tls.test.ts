@@ -20,8 +20,11 @@ const peer = (name: string, hosts: string[], from = authority): PeerTls => ({
   ...issueCertificate(from, name, hosts, Date.now(), randomBytes(16)),
 });
 const anna = peer('anna', []);
+/** Whoever is refused tries again until then: long enough that the reason has come back from a loaded machine. */
+const REFUSED_AFTER_MS = 5000;
 
 let directory: string;
+let tries = 0;
 let coordinator: RunningCoordinator;
 const nodes: RunningNode[] = [];
 const open: { close(): void | Promise<void> }[] = [];
@@ -35,8 +38,8 @@ const node = (name: string, tls: PeerTls): Promise<RunningNode> =>
     reserveBytes: 1024 * 1024,
     tls,
   });
-async function client(tls: PeerTls | undefined, url = coordinator.url): Promise<Cluster> {
-  const options = { coordinatorUrl: url, token: coordinator.adminToken, description: 'test', outageTimeoutMs: 1500 };
+async function client(tls: PeerTls | undefined, url = coordinator.url, outageTimeoutMs = 20_000): Promise<Cluster> {
+  const options = { coordinatorUrl: url, token: coordinator.adminToken, description: 'test', outageTimeoutMs };
   const cluster = await connect({ ...options, ...(tls ? { tls } : {}) });
   open.push(cluster);
   return cluster;
@@ -68,14 +71,15 @@ describe('a cluster with TLS', () => {
     expect(cluster.nodes.every(({ url }) => url.startsWith('https:'))).toBe(true);
     const { tree } = cluster;
     const as = { uid: 0, gid: 0 };
-    const { attributes } = await tree.create({ parent: tree.root, name: 'a', kind: 'file', mode: 0o644, as, exclusive: true });
+    const name = `a-${++tries}`;
+    const { attributes } = await tree.create({ parent: tree.root, name, kind: 'file', mode: 0o644, as, exclusive: true });
     const data = randomBytes(3_000_000);
     const file = await cluster.open(attributes.inode);
     await file.write(0, data);
     await file.sync();
     await file.release();
     const other = await client(anna);
-    const again = await other.open((await other.tree.resolve('a')).inode);
+    const again = await other.open((await other.tree.resolve(name)).inode);
     expect((await again.read(0, data.length)).equals(data)).toBe(true);
     await again.release();
     const admin = await connectAdmin({ coordinatorUrl: coordinator.url, token: coordinator.adminToken, description: 'test', tls: anna });
@@ -84,10 +88,13 @@ describe('a cluster with TLS', () => {
   });
 
   it('refuses clients without a certificate, with one of another authority, and in the clear, whatever their token', async () => {
-    await expect(client({ ca: authority.cert })).rejects.toMatchObject({ message: expect.stringContaining('certificate') });
-    await expect(client(peer('mallory', [], stranger))).rejects.toMatchObject({ code: 'UNREACHABLE' });
-    await expect(client(undefined, coordinator.url.replace('https', 'http'))).rejects.toMatchObject({ code: 'UNREACHABLE' });
-    const data = { permit: 'x', timeoutMs: 2000 };
+    const refused = (tls: PeerTls | undefined, url = coordinator.url): Promise<Cluster> => client(tls, url, REFUSED_AFTER_MS);
+    await Promise.all([
+      expect(refused({ ca: authority.cert })).rejects.toMatchObject({ message: expect.stringContaining('certificate') }),
+      expect(refused(peer('mallory', [], stranger))).rejects.toMatchObject({ code: 'UNREACHABLE' }),
+      expect(refused(undefined, coordinator.url.replace('https', 'http'))).rejects.toMatchObject({ code: 'UNREACHABLE' }),
+    ]);
+    const data = { permit: 'x', timeoutMs: 20_000 };
     for (const tls of [{ ca: authority.cert }, peer('mallory', [], stranger)]) {
       const one = new HttpChunkPeer({ node: 1, url: nodes[0]?.url ?? '', tls });
       open.push(one);
@@ -99,10 +106,13 @@ describe('a cluster with TLS', () => {
   });
 
   it('is not believed by clients that trust another authority, or when its certificate is for another name', async () => {
-    await expect(client({ ...anna, ca: stranger.cert })).rejects.toMatchObject({ message: expect.stringContaining('--tls-ca') });
-    await expect(client(anna, coordinator.url.replace('127.0.0.1', 'localhost'))).rejects.toMatchObject({
-      message: expect.stringContaining('altnames'),
-    });
+    const elsewhere = coordinator.url.replace('127.0.0.1', 'localhost');
+    await Promise.all([
+      expect(client({ ...anna, ca: stranger.cert }, coordinator.url, REFUSED_AFTER_MS)).rejects.toMatchObject({
+        message: expect.stringContaining('--tls-ca'),
+      }),
+      expect(client(anna, elsewhere, REFUSED_AFTER_MS)).rejects.toMatchObject({ message: expect.stringContaining('altnames') }),
+    ]);
   });
 
   it('does not take a node with a certificate of another authority, though it has the node token', async () => {
