@@ -532,27 +532,43 @@ describe('a revoked token', () => {
     await mounted?.process.ready();
     if (mounted) expect(readFileSync(join(mounted.path, 'before'), 'utf8')).toBe('before');
 
-    const startedMs = performance.now();
     const { revoked } = await admin.call('revokeToken', { user: 'anna', token: second.id });
     expect(revoked).toEqual([second.id]);
+    const revokedMs = performance.now();
+    const permits = urls.flatMap((url) => [kept, idle.welcome.permit].map((permit) => ({ url, permit })));
+    const refusals: (() => boolean | Promise<boolean>)[] = [
+      ...permits.map(
+        ({ url, permit }) =>
+          async () =>
+            (await http(`${url}/chunks/${chunks[0]?.id}`, permit, 'HEAD')).startsWith('401'),
+      ),
+      () => !spoken.connection.isOpen,
+      async () => (await codeOf(spoken.call('getAttributes', { inode: spoken.welcome.volume.root }))) !== 'none',
+      async () => (await codeOf(library.tree.resolve('/before'))) === 'UNAUTHORIZED',
+      async () => (await codeOf(watching.call('hello', {}))) === 'UNAUTHORIZED',
+      () => {
+        if (!mounted) return true;
+        try {
+          closeSync(openSync(join(mounted.path, 'before'), 'r'));
+          return false;
+        } catch (error) {
+          return (error as NodeJS.ErrnoException).code === 'EACCES';
+        }
+      },
+    ];
+    // By when it was asked: on a loaded machine the answer, and all the other refusals after it, take their time.
+    let lastAllowedMs = revokedMs;
     const isOver = async (): Promise<boolean> => {
-      for (const url of urls)
-        for (const permit of [kept, idle.welcome.permit])
-          if (!(await http(`${url}/chunks/${chunks[0]?.id}`, permit, 'HEAD')).startsWith('401')) return false;
-      if (spoken.connection.isOpen) return false;
-      if ((await codeOf(spoken.call('getAttributes', { inode: spoken.welcome.volume.root }))) === 'none') return false;
-      if ((await codeOf(library.tree.resolve('/before'))) !== 'UNAUTHORIZED') return false;
-      if ((await codeOf(watching.call('hello', {}))) !== 'UNAUTHORIZED') return false;
-      if (!mounted) return true;
-      try {
-        closeSync(openSync(join(mounted.path, 'before'), 'r'));
+      for (const isRefused of refusals) {
+        const askedMs = performance.now();
+        if (await isRefused()) continue;
+        lastAllowedMs = askedMs;
         return false;
-      } catch (error) {
-        return (error as NodeJS.ErrnoException).code === 'EACCES';
       }
+      return true;
     };
     expect(await waitUntil(isOver, PATIENCE_MS, 50)).toBe(true);
-    expect(performance.now() - startedMs).toBeLessThan(REVOKED_WITHIN_MS);
+    expect(lastAllowedMs - revokedMs).toBeLessThan(REVOKED_WITHIN_MS);
     expect(await codeOf(open(second.token))).toBe('UNAUTHORIZED');
     expect(await readFile(stays, 'before')).toEqual(Buffer.from('before'));
     expect(await codeOf(raw(anna.token))).toBe('none');
