@@ -33,6 +33,8 @@ export type Side = keyof typeof SIDES;
 const OWNER = 'anna';
 const MEMORY_SAMPLES = 10;
 const FILES = 6;
+/** Of what a loaded machine may need to send one of each kind. */
+const LONGEST_ATTACK_MS = 60_000;
 const UNEXPECTED = /failed unexpectedly|could not be encoded|could not be worked out|uncaught|unhandled/i;
 /** Of the attacking user: his own tree must not become what fills the memory. */
 const QUOTA = { quotaBytes: 64 * 1024 * 1024, quotaFiles: 2000 };
@@ -55,6 +57,8 @@ export interface CampaignOptions {
   readonly seed: number;
   readonly sides: readonly Side[];
   readonly attackMs: number;
+  /** The attack goes on, up to `LONGEST_ATTACK_MS` more, until as many kinds of calls were answered with a value and the good client did anything. */
+  readonly kindsTaken: number;
   /** How long the good client works alone first; memory counts from the end of a warm-up as long as this. */
   readonly quietMs: number;
   /** Of the process that attacks, 0 to 19; for measuring only, since it sends less then. */
@@ -79,13 +83,17 @@ export async function attack(rig: ProcessRig, options: CampaignOptions): Promise
     await delay(options.quietMs);
     const before = await good.report();
 
-    const run = (forMs: number): FuzzRun => {
+    const run = (forMs: number, kindsTaken: number): FuzzRun => {
       const endsMs = performance.now() + forMs;
-      return { findings, knowledge: new Knowledge(target), isOver: () => performance.now() > endsMs || findings.list.length >= 20 };
+      const isOver = (): boolean => {
+        const lateMs = performance.now() - endsMs;
+        return findings.list.length >= 20 || (lateMs > 0 && (findings.kindsTaken >= kindsTaken || lateMs > LONGEST_ATTACK_MS));
+      };
+      return { findings, knowledge: new Knowledge(target), isOver };
     };
     const fuzzers = options.sides.flatMap((side) => [...SIDES[side]]);
-    const strike = async (forMs: number): Promise<void> => {
-      const one = run(forMs);
+    const strike = async (forMs: number, kindsTaken = 0): Promise<void> => {
+      const one = run(forMs, kindsTaken);
       // Attackers have machines of their own. Here they share one with those they attack, and the processor they take to make up their messages
       // must not count as harm they did.
       niceness(options.attackersNiceness);
@@ -96,13 +104,17 @@ export async function attack(rig: ProcessRig, options: CampaignOptions): Promise
       }
     };
     await strike(options.quietMs);
-    const memoryBefore = await restingMemory(rig, options.quietMs);
+    const memoryBefore = await restingMib(options.quietMs, () => memoryOf(rig));
     await good.report();
-    await strike(options.attackMs);
-    const during = await good.report();
+    await strike(options.attackMs, options.kindsTaken);
+    let during = await good.report();
+    for (let moreMs = 0; during.operations + during.failures.length === 0 && moreMs < LONGEST_ATTACK_MS; moreMs += 1000) {
+      await strike(1000);
+      during = await good.report();
+    }
 
     await removeStrangers(rig);
-    const memoryAfter = await restingMemory(rig, options.quietMs);
+    const memoryAfter = await restingMib(options.quietMs, () => memoryOf(rig));
     const changed: string[] = [];
     for (const [name, sum] of contents) if (sha256(await readFile(home, name)) !== sum) changed.push(name);
     const names = (await home.tree.readDirectory(home.tree.root, '', 1000)).entries
@@ -176,16 +188,17 @@ function niceness(value: number): void {
   }
 }
 
-/** The least of what is seen within this time, while the good client works on: what a burst took and was not collected yet is no growth. */
-async function restingMemory(rig: ProcessRig, withinMs: number): Promise<Record<string, number>> {
-  const least = memory(rig);
+/** The least of what is seen within this time: what a burst took and was not collected yet is no growth. */
+export async function restingMib<Name extends string>(withinMs: number, look: () => Record<Name, number>): Promise<Record<Name, number>> {
+  const least = look();
   for (let at = 0; at < MEMORY_SAMPLES; at++) {
     await delay(withinMs / MEMORY_SAMPLES);
-    for (const [name, mib] of Object.entries(memory(rig))) least[name] = Math.min(least[name] ?? mib, mib);
+    const seen = look();
+    for (const name of Object.keys(seen) as Name[]) least[name] = Math.min(least[name] ?? seen[name], seen[name]);
   }
   return least;
 }
-const memory = (rig: ProcessRig): Record<string, number> =>
+export const memoryOf = (rig: ProcessRig): Record<string, number> =>
   Object.fromEntries(rig.processes().map((one) => [one.name, one.pid === undefined ? 0 : residentMib(one.pid)]));
 const logLines = (process: LocalProcess): string[] => readFileSync(process.logFile, 'utf8').split('\n');
 

@@ -34,6 +34,11 @@ export class Findings {
     return total;
   }
 
+  /** How many kinds of what was sent were answered with a value. */
+  get kindsTaken(): number {
+    return [...this.sent.values()].filter(({ taken }) => taken > 0).length;
+  }
+
   /** A value that came back. */
   value(lane: string, value: unknown, sent: unknown): void {
     if (value === undefined) this.add(lane, 'an answer without a value', sent);
