@@ -7,7 +7,7 @@ const seedCount = isSoak ? 10_000 : 500;
 const first = 1000;
 
 describe(`${seedCount} simulated clusters`, () => {
-  it('keep their promises, and every kind of fault has struck', { retry: 0, timeout: isSoak ? 14_400_000 : 600_000 }, async () => {
+  it('keep their promises, and every kind of fault has struck', { retry: 0, timeout: isSoak ? 14_400_000 : 1_800_000 }, async () => {
     const report = await runSeeds(first, seedCount, {}, 3);
     expect(report.failed.map(reportOf)).toEqual([]);
     expect(report.seeds).toBe(seedCount);
