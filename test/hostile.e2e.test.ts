@@ -16,7 +16,7 @@ import { MAX_PUT_BODY_BYTES, PROTOCOL_VERSION } from '../protocol/limits.js';
 import { accessKeyOf, type Permit, sign } from '../protocol/permit.js';
 import { socketDialer } from '../protocol/socket.js';
 import { programFile } from '../scripts/cluster.js';
-import { residentMib } from './fuzz/campaign.js';
+import { memoryOf, residentMib, restingMib } from './fuzz/campaign.js';
 import { codeOf, PATIENCE_MS, ProcessRig, random, readFile, waitUntil, writeFile } from './process-rig.js';
 import { RogueNode } from './rogue-node.js';
 import { type Ended, runProgram } from './run-program.js';
@@ -24,6 +24,9 @@ import { type Ended, runProgram } from './run-program.js';
 const MOST_GROWTH_MIB = 100;
 const MIB = 1024 * 1024;
 const SLOW_PEERS = 300;
+const RESTING_MS = 2000;
+/** Calls of a flood at one time: nearly as many as one connection may have. */
+const LANES = 4000;
 
 let rig: ProcessRig;
 let client: Cluster;
@@ -31,6 +34,7 @@ let nodeUrl: string;
 let permit: string;
 let chunk: string;
 let pids: (number | undefined)[];
+let floods = 0;
 /** Connections that say little: made first, and looked at last, when they must have been cut off. */
 const slow: { socket: Socket; isClosed: () => boolean }[] = [];
 
@@ -68,7 +72,6 @@ const ask = async (method: string, path: string, bearer: string | undefined, bod
   });
   return { status: reply.status, text: await reply.text() };
 };
-const memoryMib = (): number[] => rig.processes().map(({ pid }) => residentMib(pid as number));
 const filesOfNodes = (): number => rig.cluster.nodeNames.reduce((sum, name) => sum + rig.chunkFiles(name).length, 0);
 
 beforeAll(async () => {
@@ -96,7 +99,11 @@ beforeAll(async () => {
   permit = ((await connection.call({ method: 'hello', args: {} }, 20_000)) as Welcome).permit;
   connection.close('has its permit');
   pids = rig.processes().map(({ pid }) => pid);
-}, PATIENCE_MS);
+  await rig.waitForOrder();
+  // Files of nodes are counted below: what is to leave the log for a file of its own has left it.
+  const hasFile = (name: string): boolean => rig.chunkFiles(name).some((path) => path.endsWith(chunk));
+  expect(await waitUntil(() => rig.cluster.nodeNames.every(hasFile), PATIENCE_MS, 100)).toBe(true);
+}, 180_000);
 afterAll(async () => {
   for (const { socket } of slow) socket.destroy();
   expect(rig.processes().map(({ pid }) => pid)).toEqual(pids);
@@ -207,7 +214,7 @@ describe('a user', () => {
 
   it('S4 S5 S9 who sends bytes that do not match, more than there may be, or packed ones, gets 422, 413, 415; nothing is stored, memory stays flat', async () => {
     const filesBefore = filesOfNodes();
-    const before = memoryMib();
+    const before = await restingMib(RESTING_MS, () => memoryOf(rig));
     const wrong = 'e'.repeat(64);
     const good = buildChunk(Buffer.from('content'), 1);
     const encoded = Buffer.concat([good.header, Buffer.from('content')]);
@@ -242,8 +249,8 @@ describe('a user', () => {
     );
     expect((await ask('HEAD', `/chunks/${good.id}`, permit)).status).toBe(404);
     expect(filesOfNodes()).toBe(filesBefore);
-    for (const [i, mib] of memoryMib().entries())
-      expect(mib - (before[i] ?? 0), `growth of ${rig.processes()[i]?.name} in MiB`).toBeLessThan(MOST_GROWTH_MIB);
+    for (const [name, mib] of Object.entries(await restingMib(RESTING_MS, () => memoryOf(rig))))
+      expect(mib - (before[name] ?? 0), `growth of ${name} in MiB`).toBeLessThan(MOST_GROWTH_MIB);
   });
 
   it('S10 who sends eleven attachments, deep nesting or polluted objects ends his own connection at most', async () => {
@@ -278,41 +285,49 @@ describe('a user', () => {
   });
 
   it('S11 who floods the coordinator does not keep others from being answered', async () => {
-    const { token } = await rig.cluster.admin('createUser', { user: 'flood' });
+    const { token } = await rig.cluster.admin('createUser', { user: `flood-${++floods}` });
     const flood = await socketDialer(rig.cluster.url).dial('client', handshake(token.token), 20_000);
     const { volume } = (await flood.call({ method: 'hello', args: {} }, 20_000)) as Welcome;
     let isOver = false;
     let answered = 0;
-    let refused = 0;
     const lane = async (): Promise<void> => {
-      while (!isOver)
+      while (!isOver && flood.isOpen)
         await flood.call({ method: 'readDirectory', args: { inode: volume.root, after: '', limit: 1000 } }, 60_000).then(
           () => answered++,
-          () => refused++,
+          () => {}, // Refused: not counted.
         );
     };
-    const lanes = Array.from({ length: 1000 }, lane);
-    const times: number[] = [];
-    for (let i = 0; i < 15; i++) {
-      const startedMs = performance.now();
-      await rig.cluster.admin('listVolumes', {}, 60_000);
-      times.push(performance.now() - startedMs);
+    const own = await socketDialer(rig.cluster.url).dial('admin', handshake(adminToken()), 20_000);
+    const lanes = Array.from({ length: LANES }, lane);
+    /** How many calls of the flood were answered while one of somebody else waited. */
+    const passed: number[] = [];
+    const untilMs = performance.now() + PATIENCE_MS / 2;
+    try {
+      while (performance.now() < untilMs && (passed.length < 41 || answered <= LANES)) {
+        const before = answered;
+        await own.call({ method: 'listVolumes', args: {} }, 60_000);
+        passed.push(answered - before);
+      }
+    } finally {
+      isOver = true;
+      await Promise.all(lanes);
+      flood.close('enough');
+      own.close('enough');
     }
-    isOver = true;
-    await Promise.all(lanes);
-    flood.close('enough');
-    expect(answered).toBeGreaterThan(1000);
-    // 1,000 calls before each of his own would take longer; on a loaded machine nothing closer can be said.
-    expect(times.sort((a, b) => a - b)[7]).toBeLessThan(2000);
+    expect(answered).toBeGreaterThan(LANES);
+    // Without turns a whole round of the lanes is before each call, and nearly none with them. Counted, since times tell more of the machine; a quarter
+    // of them, since this process, which takes in the answers of both, adds rounds of its own when it is kept waiting.
+    expect(passed.sort((a, b) => a - b)[passed.length >> 2]).toBeLessThan(LANES);
   });
 });
 
 describe('a node', () => {
-  it('S13 that lies is read past: never other bytes, no redirect followed, nothing endless taken', async () => {
+  it('S13 that lies is read past: never other bytes, no redirect followed, nothing endless taken', { timeout: 180_000 }, async () => {
     const rogue = await RogueNode.start(rig.cluster.url, nodeToken(), nodeUrl);
     try {
       await rig.cluster.waitFor(({ nodes }) => nodes.some(({ name, state }) => name === 'rogue' && state === 'up'), PATIENCE_MS);
-      const before = residentMib(process.pid);
+      const ownMib = async (): Promise<number> => (await restingMib(RESTING_MS, () => ({ own: residentMib(process.pid) }))).own;
+      const before = await ownMib();
       const contents = Array.from({ length: 30 }, (_, i) => random(1000 + i * 20_000));
       const writer = await rig.client();
       for (const [i, content] of contents.entries()) await writeFile(writer, `past-${i}`, content, true);
@@ -321,7 +336,7 @@ describe('a node', () => {
       const reader = await rig.client();
       for (const [i, content] of contents.entries()) expect(content.equals(await readFile(reader, `past-${i}`)), `past-${i}`).toBe(true);
       expect([...rogue.told.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
-      expect(residentMib(process.pid) - before).toBeLessThan(300);
+      expect((await ownMib()) - before).toBeLessThan(300);
       await rig.close(reader);
     } finally {
       rogue.stop();
@@ -391,7 +406,7 @@ describe('secrets', () => {
 });
 
 describe('peers that are slow on purpose', () => {
-  it('S6 have been cut off by now, and everybody else was served meanwhile', async () => {
+  it('S6 have been cut off by now, and everybody else was served meanwhile', { timeout: 180_000 }, async () => {
     expect(await waitUntil(() => slow.every(({ isClosed }) => isClosed()), PATIENCE_MS, 100)).toBe(true);
     expect((await readFile(client, 'kept')).subarray(0, 4).toString()).toBe('kept');
     await rig.waitForOrder();

@@ -13,6 +13,8 @@ import { socketDialer } from '../protocol/socket.js';
 const LIES = ['other bytes', 'endless', 'redirect', 'gzip', 'cut', 'empty', 'nonsense'] as const;
 type Lie = (typeof LIES)[number];
 const HEARTBEAT_MS = 500;
+/** One for all: what it sends must not look like memory that the reader takes, who is in the same process. */
+const PIECE = Buffer.alloc(1 << 20);
 const SPACE = { capacityBytes: 1e12, freeBytes: 9e11, usedBytes: 0, chunkCount: 0 };
 
 export class RogueNode {
@@ -40,7 +42,9 @@ export class RogueNode {
     const args = { name: 'rogue', startId: 'rogue', url, zone: '', version: '0', ...SPACE };
     const registered = (await connection.call({ method: 'register', args }, 20_000)) as Registered;
     node = new RogueNode(server, connection, registered, honestUrl);
-    server.on('request', (request: IncomingMessage, response: ServerResponse) => void node?.answer(request, response));
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      node?.answer(request, response).catch(() => response.destroy()); // Whoever sent it has given it up half-way.
+    });
     const counters = { readBytes: 0, writtenBytes: 0, errors: 0, isReadOnly: false, scrubbedChunks: 0 };
     node.timer = setInterval(() => {
       connection.call({ method: 'heartbeat', args: { ...SPACE, ...counters } }, 5000).catch(() => {}); // Down then: the test sees it.
@@ -98,7 +102,7 @@ export class RogueNode {
       response.writeHead(200).end(wrong);
     } else {
       const more = (): void => {
-        while (!response.destroyed && response.write(Buffer.alloc(1 << 20)));
+        while (!response.destroyed && response.write(PIECE));
         if (!response.destroyed) response.once('drain', more);
       };
       more();
