@@ -163,7 +163,11 @@ export async function startInProcessCluster(options: InProcessOptions = {}): Pro
       await rm(directory, { recursive: true, force: true });
     },
   };
-  await waitFor(() => self.coordinator.keeper.contacts().filter((contact) => contact.writable).length === nodes.size, 'nodes to register');
+  // The coordinator offers a node to clients a moment before the answer to its registration has reached it, which then would turn them away.
+  const isTaken = (): boolean =>
+    self.coordinator.keeper.contacts().filter((contact) => contact.writable).length === nodes.size &&
+    [...nodes.values()].every((node) => node.isRegistered);
+  await waitFor(isTaken, 'nodes to register');
   return self;
 }
 
