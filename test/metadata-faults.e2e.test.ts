@@ -50,6 +50,9 @@ async function withRig(options: RigOptions, body: (rig: ProcessRig) => Promise<v
   }
 }
 
+/** A node that starts slowly is waited for: else its chunks would be copied to others, and some deleted as surplus once it is back. */
+const PATIENT_WITH_NODES = ['--down-after', '60000', '--stopped-grace', '60000'];
+
 /** Chunks of this size are files of their own on the nodes at once, so that they can be counted. */
 const LARGE_BYTES = 300_000;
 
@@ -83,7 +86,7 @@ const stopAll = async (rig: ProcessRig): Promise<void> => {
   for (const process of rig.processes().reverse()) await process.stop(PATIENCE_MS);
 };
 const startNodes = async (rig: ProcessRig): Promise<void> => {
-  for (const name of rig.cluster.nodeNames) await rig.restart(name);
+  await Promise.all(rig.cluster.nodeNames.map((name) => rig.restart(name)));
 };
 const waitForCopies = (rig: ProcessRig): Promise<unknown> =>
   rig.cluster.waitFor(
@@ -103,6 +106,8 @@ describe('C4 a coordinator whose data directory is gone', () => {
       const manifest = await fill(client, 'f', 12);
       await waitForCopies(rig);
       for (const [name, digest] of await fill(client, 'late', 4)) manifest.set(name, digest);
+      // A sync does not wait for a copy whose disk was too slow just then.
+      await waitForCopies(rig);
 
       await cluster.coordinator.kill();
       rmSync(cluster.coordinatorData, { recursive: true });
@@ -336,7 +341,7 @@ const endOf = (child: ChildProcess): Promise<void> =>
 
 describe('C7 two coordinators', () => {
   it('cannot share a data directory, and an old copy of it is not obeyed by the nodes', { timeout: TIMEOUT_MS }, async () => {
-    await withRig({}, async (rig) => {
+    await withRig({ coordinatorArgs: PATIENT_WITH_NODES }, async (rig) => {
       const { cluster } = rig;
       const client = await rig.client();
       const manifest = await fill(client, 'f', 6);
@@ -391,7 +396,7 @@ const refusals = (rig: ProcessRig, name: string): number =>
 
 describe('C8 D6 a coordinator restored from a backup', () => {
   it('has the tree of that day; what is newer is set aside on the nodes, not deleted', { timeout: TIMEOUT_MS }, async () => {
-    await withRig({ coordinatorArgs: ['--unknown-grace', '2000', '--deletion-grace', '0'] }, async (rig) => {
+    await withRig({ coordinatorArgs: [...PATIENT_WITH_NODES, '--unknown-grace', '2000', '--deletion-grace', '0'] }, async (rig) => {
       const { cluster } = rig;
       const state = ['--state', cluster.stateDirectory];
       const client = await rig.client();
@@ -608,7 +613,7 @@ describe('C2 a reply lost after the change was committed', () => {
 
 describe('C5 a coordinator that starts while nodes are missing', () => {
   it('deletes and copies nothing until they have reported', { timeout: TIMEOUT_MS }, async () => {
-    await withRig({ coordinatorArgs: ['--down-after', '60000', '--stopped-grace', '60000', '--deletion-grace', '0'] }, async (rig) => {
+    await withRig({ coordinatorArgs: [...PATIENT_WITH_NODES, '--deletion-grace', '0'] }, async (rig) => {
       const { cluster } = rig;
       const client = await rig.client();
       const manifest = await fill(client, 'f', 10, LARGE_BYTES);
