@@ -218,7 +218,8 @@ export class Inventory {
     for (const [node, { strangers, uncommitted }] of due) {
       const name = membership.get(node)?.name ?? String(node);
       const aside = await collector.discard(node, strangers, 'setAside');
-      for (const chunk of strangers) this.strangers.get(node)?.delete(chunk);
+      // What could not be set aside now stays a stranger: as an upload that was never committed it would be deleted the next time.
+      for (const chunk of strangers) if (!receipts.seen.get(chunk)?.nodes.has(node)) this.strangers.get(node)?.delete(chunk);
       if (aside > 0)
         events.note({
           level: 'warn',
